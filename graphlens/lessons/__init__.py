@@ -1,0 +1,105 @@
+"""The exercise's modules as subjects: plain torch code that a student can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from graphlens.lessons.chain import Chain, Efficient, Hoisted, Severed, Wasteful
+from graphlens.lessons.data import symmetric_matrix, vector
+from graphlens.lessons.soft_threshold import FORMS, SoftThreshold
+from graphlens.subject import Subject
+
+__all__ = ["FACTORIES", "FORMS", "Chain", "Efficient", "Hoisted", "Severed", "SoftThreshold", "Wasteful"]
+
+
+def soft_threshold(*, y: float = 5.0, T: float = 3.14, form: str = "branching", dtype: str = "float64") -> Subject:
+    """Soft-thresholding of one number, for its value, derivative and plot (tasks A and B)."""
+    if isinstance(y, bool) or not isinstance(y, (int, float)):
+        raise ValueError(f"y must be a number, got {y!r}")
+    point = torch.tensor(float(y), dtype=_dtype(dtype), requires_grad=True)
+    return Subject(SoftThreshold(T, form), (point,), output_names=("f_T",), name="soft-threshold")
+
+
+def wasteful(
+    *,
+    n: int = 10_000,
+    d: int = 5,
+    T: float = 3.14,
+    seed_A: int = 10,
+    seed_M: int = 0,
+    dtype: str = "float64",
+    form: str = "branching",
+) -> Subject:
+    """Multiplies by A and inv(A) n times, with a new inverse in every round (tasks C to E)."""
+    return _chain(Wasteful, "wasteful", n, d, T, seed_A, seed_M, dtype, form)
+
+
+def hoisted(
+    *,
+    n: int = 10_000,
+    d: int = 5,
+    T: float = 3.14,
+    seed_A: int = 10,
+    seed_M: int = 0,
+    dtype: str = "float64",
+    form: str = "branching",
+) -> Subject:
+    """inv(A) computed once, the 2n products kept: separates the two wastes."""
+    return _chain(Hoisted, "hoisted", n, d, T, seed_A, seed_M, dtype, form)
+
+
+def efficient(
+    *,
+    n: int = 10_000,
+    d: int = 5,
+    T: float = 3.14,
+    seed_A: int = 10,
+    seed_M: int = 0,
+    dtype: str = "float64",
+    form: str = "branching",
+) -> Subject:
+    """Uses inv(A) A = I: no chain at all (task F)."""
+    return _chain(Efficient, "efficient", n, d, T, seed_A, seed_M, dtype, form)
+
+
+def severed(
+    *, n: int = 10_000, d: int = 5, T: float = 3.14, seed_A: int = 10, seed_M: int = 0, dtype: str = "float64"
+) -> Subject:
+    """wasteful with a well-known mistake: torch.tensor cuts the graph, and gradients are wrong."""
+    return _chain(Severed, "severed", n, d, T, seed_A, seed_M, dtype, "branching")
+
+
+FACTORIES: dict[str, Callable[..., Subject]] = {
+    "soft-threshold": soft_threshold,
+    "wasteful": wasteful,
+    "hoisted": hoisted,
+    "efficient": efficient,
+    "severed": severed,
+}
+
+
+def _chain(
+    module: type[Chain], name: str, n: int, d: int, T: float, seed_A: int, seed_M: int, dtype: str, form: str
+) -> Subject:
+    for label, value, least in (("d", d, 1), ("seed_A", seed_A, 0), ("seed_M", seed_M, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{label} must be a whole number ≥ {least}, got {value!r}")
+    kind = _dtype(dtype)
+    x = vector(d).to(kind).requires_grad_()
+    A = symmetric_matrix(d, seed_A).to(kind).requires_grad_()
+    M0 = symmetric_matrix(d, seed_M).to(kind)
+
+    def phi(g: torch.Tensor) -> torch.Tensor:
+        """φ = ‖x − g‖₂²."""
+        return torch.linalg.vector_norm(x - g) ** 2
+
+    return Subject(module(M0, T, n, form), (x, A), loss=phi, name=name, output_names=("g",), loss_name="phi")
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtypes = {"float64": torch.float64, "float32": torch.float32}
+    if name not in dtypes:
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, dtypes))}, got {name!r}")
+    return dtypes[name]
