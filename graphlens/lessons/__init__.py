@@ -22,80 +22,42 @@ def soft_threshold(*, y: float = 5.0, T: float = 3.14, form: str = "branching", 
     return Subject(SoftThreshold(T, form), (point,), output_names=("f_T",), name="soft-threshold")
 
 
-def wasteful(
-    *,
-    n: int = 10_000,
-    d: int = 5,
-    T: float = 3.14,
-    seed_A: int = 10,
-    seed_M: int = 0,
-    dtype: str = "float64",
-    form: str = "branching",
-) -> Subject:
-    """Multiplies by A and inv(A) n times, with a new inverse in every round (tasks C to E)."""
-    return _chain(Wasteful, "wasteful", n, d, T, seed_A, seed_M, dtype, form)
+def _chain_lesson(name: str, module: type[Chain]) -> Callable[..., Subject]:
+    def factory(
+        *,
+        n: int = 10_000,
+        d: int = 5,
+        T: float = 3.14,
+        seed_A: int = 10,
+        seed_M: int = 0,
+        dtype: str = "float64",
+        form: str = "branching",
+    ) -> Subject:
+        for label, value, least in (("d", d, 1), ("seed_A", seed_A, 0), ("seed_M", seed_M, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{label} must be a whole number ≥ {least}, got {value!r}")
+        kind = _dtype(dtype)
+        x = vector(d).to(kind).requires_grad_()
+        A = symmetric_matrix(d, seed_A).to(kind).requires_grad_()
+        M0 = symmetric_matrix(d, seed_M).to(kind)
 
+        def phi(g: torch.Tensor) -> torch.Tensor:
+            """φ = ‖x − g‖₂²."""
+            return torch.linalg.vector_norm(x - g) ** 2
 
-def hoisted(
-    *,
-    n: int = 10_000,
-    d: int = 5,
-    T: float = 3.14,
-    seed_A: int = 10,
-    seed_M: int = 0,
-    dtype: str = "float64",
-    form: str = "branching",
-) -> Subject:
-    """inv(A) computed once, the 2n products kept: separates the two wastes."""
-    return _chain(Hoisted, "hoisted", n, d, T, seed_A, seed_M, dtype, form)
+        return Subject(module(M0, T, n, form), (x, A), loss=phi, name=name, output_names=("g",), loss_name="phi")
 
-
-def efficient(
-    *,
-    n: int = 10_000,
-    d: int = 5,
-    T: float = 3.14,
-    seed_A: int = 10,
-    seed_M: int = 0,
-    dtype: str = "float64",
-    form: str = "branching",
-) -> Subject:
-    """Uses inv(A) A = I: no chain at all (task F)."""
-    return _chain(Efficient, "efficient", n, d, T, seed_A, seed_M, dtype, form)
-
-
-def severed(
-    *, n: int = 10_000, d: int = 5, T: float = 3.14, seed_A: int = 10, seed_M: int = 0, dtype: str = "float64"
-) -> Subject:
-    """wasteful with a well-known mistake: torch.tensor cuts the graph, and gradients are wrong."""
-    return _chain(Severed, "severed", n, d, T, seed_A, seed_M, dtype, "branching")
+    factory.__doc__ = module.__doc__
+    return factory
 
 
 FACTORIES: dict[str, Callable[..., Subject]] = {
     "soft-threshold": soft_threshold,
-    "wasteful": wasteful,
-    "hoisted": hoisted,
-    "efficient": efficient,
-    "severed": severed,
+    "wasteful": _chain_lesson("wasteful", Wasteful),
+    "hoisted": _chain_lesson("hoisted", Hoisted),
+    "efficient": _chain_lesson("efficient", Efficient),
+    "severed": _chain_lesson("severed", Severed),
 }
-
-
-def _chain(
-    module: type[Chain], name: str, n: int, d: int, T: float, seed_A: int, seed_M: int, dtype: str, form: str
-) -> Subject:
-    for label, value, least in (("d", d, 1), ("seed_A", seed_A, 0), ("seed_M", seed_M, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} must be a whole number ≥ {least}, got {value!r}")
-    kind = _dtype(dtype)
-    x = vector(d).to(kind).requires_grad_()
-    A = symmetric_matrix(d, seed_A).to(kind).requires_grad_()
-    M0 = symmetric_matrix(d, seed_M).to(kind)
-
-    def phi(g: torch.Tensor) -> torch.Tensor:
-        """φ = ‖x − g‖₂²."""
-        return torch.linalg.vector_norm(x - g) ** 2
-
-    return Subject(module(M0, T, n, form), (x, A), loss=phi, name=name, output_names=("g",), loss_name="phi")
 
 
 def _dtype(name: str) -> torch.dtype:

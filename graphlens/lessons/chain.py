@@ -42,10 +42,13 @@ class Chain(torch.nn.Module):
         return inverse(self.M, "M") @ self.threshold(y)
 
     def chain(self, y: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
+        """(A⁻¹A)ⁿ y: each module computes it in its own way."""
         raise NotImplementedError
 
     def threshold(self, y: torch.Tensor) -> torch.Tensor:
-        return self.soft_threshold(y)
+        """f_T of each component."""
+        thresholded: torch.Tensor = self.soft_threshold(y)
+        return thresholded
 
 
 class Wasteful(Chain):
