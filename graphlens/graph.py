@@ -196,7 +196,7 @@ class GradGraph:
         graph: nx.DiGraph[int] = nx.DiGraph()
         for number, (node, sums) in enumerate(zip(self.nodes, self.saved_by_node(), strict=True)):
             graph.add_node(number, **_scalars(node), **_saved_scalars(node, sums))
-        comma = {(k,): str(k) for k in range(8)}
+        comma: dict[tuple[int, ...], str] = {(k,): str(k) for k in range(8)}
         graph.add_edges_from(
             (
                 edge.source,
@@ -396,9 +396,10 @@ def _check_ends(graph: GradGraph) -> None:
     if not graph.outputs:
         raise GraphError("the graph has no output")
     names: set[str] = set()
-    for end in (*graph.outputs, *graph.inputs):
+    ends: list[Input | Output] = [*graph.outputs, *graph.inputs]
+    for end in ends:
         if not (_is_name(end.name) and _is_shape(end.shape) and _is_label(end.dtype)):
-            raise GraphError(f"{end.name!r}: name, shape or dtype of an input or output is malformed")
+            raise GraphError(f"{end.name!r:.80}: name, shape or dtype of an input or output is malformed")
     for output in graph.outputs:
         if type(output.node) is not int or not 0 <= output.node < count:
             raise GraphError(f"output {output.name}: there is no node {output.node!r}")

@@ -53,7 +53,7 @@ def _build(
     names: Mapping[str, torch.Tensor],
     meta: Mapping[str, Any] | None,
 ) -> GradGraph:
-    leaf_names = {id(tensor): printable(str(name)) for name, tensor in reversed(names.items())}
+    leaf_names = {id(tensor): printable(str(name)) for name, tensor in reversed(list(names.items()))}
     leaves = [node.variable for node, seq in zip(found.nodes, found.seqs, strict=True) if seq is None]  # type: ignore[attr-defined]
     ledger = Ledger((tensor, role_of(tensor)) for tensor in (*leaves, *names.values()))
 
@@ -76,10 +76,10 @@ def _build(
         )
         for name, tensor in names.items()
     ]
-    ends = [
-        Output(printable(name), found.index[root], tensor.output_nr, look_of(tensor)[0] or (), dtype_name(tensor.dtype))
-        for (name, tensor), root in zip(outputs.items(), roots, strict=True)
-    ]
+    ends = []
+    for (name, tensor), root in zip(outputs.items(), roots, strict=True):
+        shape, dtype, _ = look_of(tensor)
+        ends.append(Output(printable(name), found.number[root], tensor.output_nr, shape or (), dtype))
     facts = {**describe_environment(), "dtype": ends[0].dtype, **(meta or {})}
     return GradGraph(nodes, _edges(found), ledger.records, inputs, ends, facts)
 
@@ -150,9 +150,9 @@ def _single(value: int) -> tuple[int, ...]:
 
 def _edges(found: Walk) -> list[Edge]:
     edges: list[Edge] = []
-    index = found.index
+    number = found.number
     for source, links in enumerate(found.links):
-        ends = [(index[node], slot, port) for slot, (node, port) in enumerate(links) if node is not None]
+        ends = [(number[node], slot, port) for slot, (node, port) in enumerate(links) if node is not None]
         if len(ends) > 1:
             ends.sort()
         last = -1

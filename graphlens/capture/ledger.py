@@ -234,6 +234,6 @@ def _view_bytes(tensor: torch.Tensor) -> int | None:
 
 def _storage_key(tensor: torch.Tensor) -> int | None:
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError, TypeError):
         return None

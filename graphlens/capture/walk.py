@@ -21,7 +21,7 @@ class Walk(NamedTuple):
     nodes: list[AutogradNode]
     links: list[Links]
     seqs: list[int | None]
-    index: dict[AutogradNode, int]
+    number: dict[AutogradNode, int]
 
 
 def is_leaf(node: AutogradNode) -> bool:
@@ -76,9 +76,9 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
 
     index: dict[AutogradNode, int] = {}
     for _, function in functions:
-        for node, _ in links[function]:
-            if node in leaves and node not in index:
-                index[node] = len(index)
+        for used, _ in links[function]:
+            if used in leaves and used not in index:
+                index[used] = len(index)
     for node in leaves:  # a leaf that is its own output has no consumer
         index.setdefault(node, len(index))
     for _, node in functions:

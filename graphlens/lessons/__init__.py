@@ -43,7 +43,8 @@ def _chain_lesson(name: str, module: type[Chain]) -> Callable[..., Subject]:
 
         def phi(g: torch.Tensor) -> torch.Tensor:
             """φ = ‖x − g‖₂²."""
-            return torch.linalg.vector_norm(x - g) ** 2
+            squared: torch.Tensor = torch.linalg.vector_norm(x - g) ** 2
+            return squared
 
         return Subject(module(M0, T, n, form), (x, A), loss=phi, name=name, output_names=("g",), loss_name="phi")
 

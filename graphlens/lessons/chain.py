@@ -101,6 +101,7 @@ class Severed(Wasteful):
 def inverse(matrix: torch.Tensor, name: str) -> torch.Tensor:
     """The inverse of a square matrix; a `ValueError` that names it if it is singular."""
     try:
-        return torch.linalg.inv(matrix)
-    except torch.linalg.LinAlgError as error:
+        result: torch.Tensor = torch.linalg.inv(matrix)
+        return result
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise ValueError(f"{name} is singular, it has no inverse") from error

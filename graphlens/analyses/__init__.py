@@ -1,0 +1,1 @@
+"""Model in, frozen records out; no torch."""

@@ -1,0 +1,1 @@
+"""The only readers of autograd: the walk, the saved-tensor ledger, the timed run, the targets."""
