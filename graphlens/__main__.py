@@ -1,0 +1,5 @@
+"""`python -m graphlens`."""
+
+from graphlens.cli import main
+
+main()

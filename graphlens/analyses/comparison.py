@@ -1,0 +1,37 @@
+"""Two runs side by side: what differs, by how much, and the reasons that the numbers give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphlens.analyses.counts import Stats, stats
+from graphlens.analyses.differences import Difference, gradient_differences, output_differences
+from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
+from graphlens.records import RunRecord
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph."""
+
+    a: RunRecord
+    b: RunRecord
+    stats_a: Stats | None
+    stats_b: Stats | None
+    outputs: tuple[Difference, ...]
+    gradients: tuple[Difference, ...]
+    reasons: tuple[Reason, ...]
+
+
+def compare_records(a: RunRecord, b: RunRecord) -> Comparison:
+    """Compare any two runs; a saved graph is a run with a graph and nothing else."""
+    stats_a = None if a.graph is None else stats(a.graph)
+    stats_b = None if b.graph is None else stats(b.graph)
+    outputs = output_differences(a.outputs, b.outputs) if a.outputs and b.outputs else ()
+    gradients = gradient_differences(a.gradients, b.gradients) if a.gradients and b.gradients else ()
+    reasons: list[Reason] = []
+    if stats_a is not None and stats_b is not None:
+        reasons += structure_reasons(a, b, stats_a, stats_b)
+    reasons += time_reasons(a, b, stats_a, stats_b)
+    reasons += value_reasons(a, b, outputs, gradients)
+    return Comparison(a, b, stats_a, stats_b, outputs, gradients, tuple(reasons))

@@ -1,0 +1,125 @@
+"""What the verbs share: options, targets, progress and output."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from graphlens.errors import NoGraphError, TargetError
+from graphlens.targets import Target, parse_options, parse_target
+
+if TYPE_CHECKING:
+    from graphlens.capture.trace import Program
+    from graphlens.graph import GradGraph
+    from graphlens.records import RunRecord
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the target's factory; repeatable."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+repeats_option = click.option(
+    "--repeats",
+    type=click.IntRange(0, 1000),
+    default=5,
+    show_default=True,
+    help="Timed runs after the warm-up; 0 measures no time.",
+)
+
+
+def target_options(command: Command) -> Command:
+    """--set, --json and --quiet, which every verb takes."""
+    for option in (quiet_option, json_option, set_option):
+        command = option(command)
+    return command
+
+
+class Progress:
+    """One line on stderr that says what is going on; silent without a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+
+    def __call__(self, message: str) -> None:
+        """Replace the line."""
+        if self._live:
+            click.echo(f"\r\x1b[2K{message[: shutil.get_terminal_size().columns - 1]}", nl=False, err=True)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self._live:
+            click.echo("\r\x1b[2K", nl=False, err=True)
+
+
+@contextmanager
+def progressing(quiet: bool) -> Iterator[Progress]:
+    """Progress for the length of the block; the line is cleared whatever happens."""
+    progress = Progress(quiet=quiet)
+    try:
+        yield progress
+    finally:
+        progress.done()
+
+
+def build_program(target: Target, settings: tuple[str, ...]) -> Program:
+    """Resolve a target that is to be run. Random numbers start from seed 0, so that it repeats."""
+    options = parse_options(settings)
+    import torch
+
+    from graphlens.capture.resolve import resolve
+
+    torch.manual_seed(0)
+    return resolve(target, options)
+
+
+def run_target(text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool) -> RunRecord:
+    """Run or load a target; a saved graph gives a record with a graph and nothing else."""
+    from graphlens.records import RunRecord
+
+    target = parse_target(text)
+    if target.kind == "saved":
+        return RunRecord(target.text, load_saved(target, settings))
+    with progressing(quiet) as progress:
+        progress(f"{text}: loading torch")
+        program = build_program(target, settings)
+        from graphlens.capture.resolve import user_code
+        from graphlens.capture.trace import observe
+
+        with user_code(target, "the backward pass"):
+            return observe(program, repeats=repeats, backward=backward, progress=progress).record()
+
+
+def target_graph(text: str, settings: tuple[str, ...], *, quiet: bool) -> GradGraph:
+    """The backward graph of a target, run once, or loaded."""
+    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet)
+    if run.graph is None:
+        raise NoGraphError(
+            f"{text}: no output has a backward graph; the value left the graph on its way (detach, no_grad, "
+            "torch.tensor), or no input requires a gradient"
+        )
+    return run.graph
+
+
+def load_saved(target: Target, settings: tuple[str, ...]) -> GradGraph:
+    """Load a saved graph; it takes no options."""
+    from graphlens.storage import load
+
+    if settings:
+        raise TargetError(f"{target.text} is a saved graph and takes no --set; name the target it was captured from")
+    return load(Path(target.place))
+
+
+def page() -> dict[str, Any]:
+    """Width and colour for a report: the terminal's; 80 columns and plain where there is none."""
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((80, 24)).columns if is_terminal else 80
+    return {"width": max(60, min(width, 110)), "colour": is_terminal}

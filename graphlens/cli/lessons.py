@@ -1,0 +1,35 @@
+"""graphlens lessons."""
+
+from __future__ import annotations
+
+import inspect
+
+import click
+
+from graphlens.cli.common import json_option, quiet_option
+
+
+@click.command()
+@json_option
+@quiet_option
+def lessons(as_json: bool, quiet: bool) -> None:
+    """List the built-in lessons with their options and defaults."""
+    from graphlens.lessons import FACTORIES
+
+    rows = [
+        (name, (inspect.getdoc(factory) or "").split("\n")[0], inspect.signature(factory).parameters)
+        for name, factory in FACTORIES.items()
+    ]
+    if as_json:
+        from graphlens.views.documents import to_json
+
+        listed = [
+            {"name": name, "summary": summary, "options": {key: p.default for key, p in options.items()}}
+            for name, summary, options in rows
+        ]
+        click.echo(to_json({"lessons": listed}))
+        return
+    for name, summary, options in rows:
+        defaults = "  ".join(f"{key}={p.default}" for key, p in options.items())
+        click.echo(f"{name}\n    {summary}\n    {defaults}\n")
+    click.echo("Next: graphlens run soft-threshold -o plot.svg · graphlens compare wasteful efficient")

@@ -1,0 +1,85 @@
+"""The saved form of a graph: versioned JSON, one record a line, read without trust.
+
+Loading runs no code from the file: whatever it holds, the outcome is a checked graph or one
+`GraphError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from graphlens.errors import GraphError
+from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor
+
+FORMAT = "graphlens/1"
+
+_TABLES: dict[str, Any] = {"nodes": Node, "edges": Edge, "saved": SavedTensor, "inputs": Input, "outputs": Output}
+_ROW_TYPES = {str, int, bool, type(None), tuple}
+
+
+def dumps(graph: GradGraph) -> bytes:
+    """The graph as UTF-8 JSON; equal graphs give equal bytes."""
+    parts = [f'{{\n"format": {_text(FORMAT)},\n"meta": {_text(graph.meta)}']
+    for name, record in _TABLES.items():
+        rows = ",\n".join(map(_text, getattr(graph, name)))
+        parts.append(f'"{name}": {{"fields": {_text(record._fields)}, "rows": [\n{rows}\n]}}')
+    return (",\n".join(parts) + "\n}\n").encode()
+
+
+def loads(data: bytes) -> GradGraph:
+    """Read what `dumps` wrote, and check it.
+
+    Raises:
+        GraphError: the data is not such a file, is damaged, or breaks an invariant of the model.
+    """
+    try:
+        document = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise GraphError("not a saved graph: the JSON is nested too deeply") from error
+    except MemoryError as error:
+        raise GraphError("not a saved graph: the JSON does not fit in memory") from error
+    except ValueError as error:
+        raise GraphError(f"not a saved graph, or a damaged one: {str(error)[:120]}") from error
+    if not isinstance(document, dict):
+        raise GraphError("not a saved graph: the JSON is no object")
+    version = document.get("format")
+    if version != FORMAT:
+        found = "no format" if version is None else f"format {str(version)[:40]!r}"
+        raise GraphError(f"not a saved graph of this version: it has {found}, expected {FORMAT!r}")
+    meta = document.get("meta")
+    if not isinstance(meta, dict):
+        raise GraphError("damaged saved graph: meta is no object")
+    tables = {name: _table(document.get(name), name, record) for name, record in _TABLES.items()}
+    return GradGraph(meta=meta, **tables).check()
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _table(table: Any, name: str, record: Any) -> list[Any]:
+    if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
+        raise GraphError(f"damaged saved graph: {name} has no rows")
+    if table.get("fields") != list(record._fields):
+        raise GraphError(f"damaged saved graph: the fields of {name} are not {', '.join(record._fields)}")
+    return [record._make(row) for row in _rows(table["rows"], name, len(record._fields))]
+
+
+def _rows(rows: Sequence[Any], name: str, width: int) -> Iterator[Sequence[Any]]:
+    for row in rows:
+        if type(row) is not list or len(row) != width:
+            raise GraphError(f"damaged saved graph: a row of {name} does not have {width} fields")
+        values = [tuple(value) if type(value) is list else value for value in row]
+        # `check` compares by value, where 1 == 1.0 == True: types are settled here.
+        if not _ROW_TYPES.issuperset(map(type, values)):
+            raise GraphError(f"damaged saved graph: a row of {name} holds an object or a fraction")
+        for value in values:
+            if type(value) is tuple and not {int}.issuperset(map(type, value)):
+                raise GraphError(f"damaged saved graph: a list in {name} holds something other than whole numbers")
+        yield values

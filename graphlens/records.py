@@ -1,0 +1,74 @@
+"""What a run measured, as plain values: numpy arrays and numbers, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from graphlens.graph import GradGraph
+
+if TYPE_CHECKING:
+    import numpy
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds over several repeats."""
+
+    median: float
+    min: float
+    max: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class TensorValue:
+    """A tensor's value; `value` is None where it cannot be read (meta and fake tensors).
+
+    `ulp` is the spacing of 1.0 in the tensor's own dtype (its machine epsilon), 0.0 for integers:
+    numpy has no bfloat16, so that the array's dtype may be wider.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    value: numpy.ndarray | None
+    ulp: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of one input or parameter; `value` is None where autograd gives `None`."""
+
+    value: TensorValue | None
+    reason: str = ""  # why there is none
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One target as it was run.
+
+    `graph` is None where no output has a backward graph; `run` fields are empty for a saved graph.
+    """
+
+    target: str
+    graph: GradGraph | None
+    outputs: Mapping[str, TensorValue] = field(default_factory=dict)
+    loss: float | None = None
+    loss_name: str = "loss"
+    gradients: Mapping[str, Gradient] = field(default_factory=dict)
+    forward: Timing | None = None
+    backward: Timing | None = None
+    threads: int | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A scalar function at many points; a derivative is None where autograd gives `None`."""
+
+    name: str
+    argument: str
+    points: Sequence[float]
+    values: Sequence[float]
+    derivatives: Sequence[float | None]

@@ -1,0 +1,102 @@
+"""The report that `graphlens compare` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from graphlens.analyses.comparison import Comparison
+from graphlens.analyses.counts import Stats
+from graphlens.analyses.differences import Difference
+from graphlens.analyses.reasons import ulps_text
+from graphlens.records import Timing
+from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
+from graphlens.views.opening import NOT_MEASURED, opening
+from graphlens.views.stats_report import known
+from graphlens.views.table import heading, paragraph, table, to_text
+
+
+def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False) -> str:
+    """Two runs side by side, and why they differ."""
+    return to_text(_comparison_parts(comparison, width), width=width, colour=colour)
+
+
+def _comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    a, b = comparison.a, comparison.b
+    shared = a.graph if a.graph and b.graph and a.graph.meta.get("options") == b.graph.meta.get("options") else None
+    yield from opening(f"{a.target} against {b.target}", shared, a.threads or b.threads, width)
+    yield Text("")
+    yield table(("", *_short_names(a.target, b.target), "ratio"), _comparison_rows(comparison))
+    if comparison.outputs:
+        yield Text("")
+        yield table(("output", "", "", "largest difference"), map(_difference_row, comparison.outputs), left=3)
+    if comparison.gradients:
+        yield Text("")
+        names = _short_names(a.target, b.target)
+        yield table(("gradient", *names, "largest difference"), map(_difference_row, comparison.gradients), left=3)
+    for side in (a, b):
+        for note in side.notes:
+            yield paragraph(f"{side.target}: {note}.", width=width)
+    yield heading("\nWhy")
+    for reason in comparison.reasons:
+        yield paragraph(reason.claim, width=width, indent="    ", first="  · ")
+    yield Text(f"\nNext: graphlens stats {a.target} · graphlens render {a.target} -o graph.svg")
+
+
+def _short_names(a: str, b: str) -> tuple[str, str]:
+    return (a, b) if max(len(a), len(b)) <= 22 else ("a", "b")
+
+
+_COUNTS: tuple[tuple[str, Callable[[Stats], int]], ...] = (
+    ("grad_fn nodes", lambda stats: stats.nodes),
+    ("edges", lambda stats: stats.edges),
+    ("depth", lambda stats: stats.depth),
+)
+_SIZES: tuple[tuple[str, Callable[[Stats], int], Callable[[int], str]], ...] = (
+    ("saved tensors (references)", lambda stats: stats.total.saved_tensors, count_text),
+    ("saved for backward (views)", lambda stats: stats.total.saved_bytes, bytes_text),
+    ("saved for backward (storage)", lambda stats: stats.total.storage_bytes, bytes_text),
+)
+
+
+def _comparison_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
+    sides = (comparison.stats_a, comparison.stats_b)
+    present = [stats for stats in sides if stats is not None]
+    for name, read in _COUNTS:
+        cells = ["no graph" if stats is None else count_text(read(stats)) for stats in sides]
+        yield (name, cells[0], cells[1], ratio_text(*map(read, present)) if len(present) == 2 else "")
+    exact = len(present) == 2 and not any(stats.total.unknown for stats in present)
+    for name, read, text in _SIZES:
+        cells = ["no graph" if stats is None else known(stats.total, text(read(stats))) for stats in sides]
+        yield (name, cells[0], cells[1], ratio_text(*map(read, present)) if exact else "")
+    for name, x, y in (
+        ("forward", comparison.a.forward, comparison.b.forward),
+        ("backward", comparison.a.backward, comparison.b.backward),
+    ):
+        yield (name, _median(x), _median(y), ratio_text(x.median, y.median) if x is not None and y is not None else "")
+        if x is not None or y is not None:
+            yield ("  range", _range(x), _range(y), "")
+
+
+def _median(timing: Timing | None) -> str:
+    return NOT_MEASURED if timing is None else seconds_text(timing.median)
+
+
+def _range(timing: Timing | None) -> str:
+    return "" if timing is None else f"{seconds_text(timing.min)} to {seconds_text(timing.max)}"
+
+
+_STATUS = {"value": "value", "none": "None", "absent": "absent"}
+
+
+def _difference_row(row: Difference) -> tuple[str, str, str, str]:
+    if row.max_abs is None:
+        text = "" if row.largest is None else f"the value is at most {significant(row.largest, 2)}"
+        text = text or row.note
+    elif row.max_abs == 0.0:
+        text = "equal to the last bit"
+    else:
+        text = significant(row.max_abs, 2) + ("" if row.ulps is None else f"  ({ulps_text(row.ulps)})")
+    return (row.name, _STATUS[row.a], _STATUS[row.b], text)

@@ -1,0 +1,172 @@
+"""The JSON documents that scripts rely on: stable keys, unrounded numbers, null for not measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphlens.analyses.comparison import Comparison
+from graphlens.analyses.counts import Row, Stats
+from graphlens.analyses.differences import Difference
+from graphlens.records import Gradient, RunRecord, TensorValue, Timing
+
+if TYPE_CHECKING:
+    import numpy
+
+MOST_VALUES = 10_000
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """The document as text; NaN and infinities, which JSON lacks, as "nan", "inf", "-inf"."""
+    return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def run_document(run: RunRecord) -> dict[str, Any]:
+    """`graphlens run --json`. Seconds; values longer than MOST_VALUES are cut, and say so."""
+    return {
+        "target": run.target,
+        "outputs": {name: _tensor(value) for name, value in run.outputs.items()},
+        "loss": _number(run.loss),
+        "gradients": {name: _gradient(gradient) for name, gradient in run.gradients.items()},
+        "time": {"forward": _timing(run.forward), "backward": _timing(run.backward)},
+        "threads": run.threads,
+        "nodes": None if run.graph is None else len(run.graph),
+        "notes": list(run.notes),
+    }
+
+
+def stats_document(target: str, stats: Stats) -> dict[str, Any]:
+    """`graphlens stats --json`. Bytes; null where a size is not available."""
+    return {
+        "target": target,
+        "nodes": stats.nodes,
+        "edges": stats.edges,
+        "depth": stats.depth,
+        "leaves": [
+            {"name": leaf.name, "role": leaf.role, "shape": _shape(leaf.shape), "dtype": leaf.dtype, "uses": leaf.uses}
+            for leaf in stats.leaves
+        ],
+        "unreached": list(stats.unreached),
+        "saved": _saved(stats.total),
+        "by": stats.by,
+        "rows": [_row(row) for row in stats.rows],
+    }
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """`graphlens compare --json`."""
+    a, b = comparison.a, comparison.b
+    gaps = [row.max_abs for row in comparison.outputs]
+    worst = None if not gaps or None in gaps else max(gap for gap in gaps if gap is not None)
+    return {
+        "a": _side(a, comparison.stats_a),
+        "b": _side(b, comparison.stats_b),
+        "output": {"max_abs_diff": worst, "tensors": {row.name: _difference(row) for row in comparison.outputs}},
+        "gradients": {row.name: _difference(row) for row in comparison.gradients},
+        "time": {"forward": _times(a.forward, b.forward), "backward": _times(a.backward, b.backward)},
+        "why": [
+            {"code": reason.code, "claim": reason.claim, "evidence": dict(reason.evidence)}
+            for reason in comparison.reasons
+        ],
+    }
+
+
+def _side(run: RunRecord, stats: Stats | None) -> dict[str, Any]:
+    return {
+        "target": run.target,
+        "nodes": None if stats is None else stats.nodes,
+        "edges": None if stats is None else stats.edges,
+        "depth": None if stats is None else stats.depth,
+        "saved": None if stats is None else _saved(stats.total),
+        "loss": _number(run.loss),
+        "threads": run.threads,
+    }
+
+
+def _difference(row: Difference) -> dict[str, Any]:
+    return {
+        "a": row.a,
+        "b": row.b,
+        "max_abs_diff": row.max_abs,
+        "relative": row.relative,
+        "ulps": row.ulps,
+        "largest_of_one": _number(row.largest),
+        "note": row.note,
+    }
+
+
+def _times(a: Timing | None, b: Timing | None) -> dict[str, Any]:
+    ratio = a.median / b.median if a is not None and b is not None else None
+    return {"a": _timing(a), "b": _timing(b), "ratio": ratio}
+
+
+def _timing(timing: Timing | None) -> dict[str, Any] | None:
+    if timing is None:
+        return None
+    return {"median": timing.median, "min": timing.min, "max": timing.max, "repeats": timing.repeats}
+
+
+def _saved(total: Row) -> dict[str, Any]:
+    return {
+        "tensors": None if total.freed else total.saved_tensors,
+        "bytes": None if total.freed else total.saved_bytes,
+        "storages": None if total.freed else total.storages,
+        "storage_bytes": None if total.freed else total.storage_bytes,
+        "not_available": total.unknown,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "nodes": row.nodes,
+        "saved_tensors": None if row.freed else row.saved_tensors,
+        "saved_bytes": None if row.freed else row.saved_bytes,
+        "storage_bytes": None if row.freed else row.storage_bytes,
+        "not_available": row.unknown,
+    }
+
+
+def _gradient(gradient: Gradient) -> dict[str, Any]:
+    if gradient.value is None:
+        return {"status": "none", "shape": None, "value": None, "reason": gradient.reason}
+    return {"status": "value", **_tensor(gradient.value)}
+
+
+def _tensor(tensor: TensorValue) -> dict[str, Any]:
+    document: dict[str, Any] = {"shape": list(tensor.shape), "dtype": tensor.dtype, "value": None}
+    if tensor.value is None:
+        return document
+    if tensor.value.size <= MOST_VALUES:
+        document["value"] = _plain(tensor.value)
+    else:
+        document["value"] = _plain(tensor.value.reshape(-1)[:MOST_VALUES])
+        document["cut"] = {"shown": MOST_VALUES, "of": int(tensor.value.size)}
+    return document
+
+
+def _plain(array: numpy.ndarray[Any, Any]) -> Any:
+    """Nested lists of numbers that JSON can hold; a complex number is [real, imaginary]."""
+    import numpy
+
+    if array.dtype.kind == "c":
+        array = numpy.stack([array.real, array.imag], axis=-1)
+    if array.dtype.kind == "f" and not numpy.isfinite(array).all():
+        return _finite(array.tolist())
+    return array.tolist()
+
+
+def _finite(value: Any) -> Any:
+    return [_finite(item) for item in value] if isinstance(value, list) else _number(value)
+
+
+def _number(value: float | None) -> float | str | None:
+    if value is None or math.isfinite(value):
+        return value
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def _shape(shape: tuple[int, ...] | None) -> list[int] | None:
+    return None if shape is None else list(shape)
