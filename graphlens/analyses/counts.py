@@ -104,9 +104,11 @@ def depth(graph: GradGraph) -> int:
 
 
 def _row(key: str, graph: GradGraph, sums: Sequence[SavedSums], numbers: Sequence[int]) -> Row:
-    totals = map(sum, zip(*(sums[number] for number in numbers), strict=True))
+    tensors, view_bytes, storages, storage_bytes, unknown = map(
+        sum, zip(*(sums[number] for number in numbers), strict=True)
+    )
     freed = any(graph.nodes[number].ledger == "freed" for number in numbers)
-    return Row(key, len(numbers), *totals, freed)
+    return Row(key, len(numbers), tensors, view_bytes, storages, storage_bytes, unknown, freed)
 
 
 def _leaves(graph: GradGraph) -> tuple[Leaf, ...]:

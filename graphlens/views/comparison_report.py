@@ -13,7 +13,7 @@ from graphlens.analyses.differences import Difference
 from graphlens.analyses.reasons import ulps_text
 from graphlens.records import Timing
 from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
-from graphlens.views.opening import NOT_MEASURED, opening
+from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.stats_report import known
 from graphlens.views.table import heading, paragraph, table, to_text
 
@@ -42,7 +42,7 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     yield heading("\nWhy")
     for reason in comparison.reasons:
         yield paragraph(reason.claim, width=width, indent="    ", first="  · ")
-    yield Text(f"\nNext: graphlens stats {a.target} · graphlens render {a.target} -o graph.svg")
+    yield next_steps(f"graphlens stats {a.target}", f"graphlens render {a.target} -o graph.svg")
 
 
 def _short_names(a: str, b: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from graphlens.graph import GradGraph
 from graphlens.views.table import heading, paragraph
@@ -21,8 +22,9 @@ def opening(title: str, graph: GradGraph | None, threads: Any, width: int) -> It
     yield heading(title, ", ".join(fact for fact in facts if fact), width=width)
     options = {} if graph is None else graph.meta.get("options", {})
     if isinstance(options, Mapping) and options:
-        yield paragraph(", ".join(f"{key} = {_option(value)}" for key, value in options.items()), width=width)
+        yield paragraph(" ".join(f"{key}={value}" for key, value in options.items()), width=width)
 
 
-def _option(value: object) -> str:
-    return f"{value:,}" if type(value) is int else str(value)
+def next_steps(*commands: str) -> RenderableType:
+    """The commands to type next, one a line."""
+    return Text("\nNext: " + "\n      ".join(commands))

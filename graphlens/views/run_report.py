@@ -10,7 +10,7 @@ from rich.text import Text
 from graphlens.graph import shape_text
 from graphlens.records import RunRecord, TensorValue, Timing
 from graphlens.units import seconds_text
-from graphlens.views.opening import NOT_MEASURED, opening
+from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
@@ -39,7 +39,7 @@ def _run_parts(run: RunRecord, width: int) -> Iterator[RenderableType]:
     yield Text("")
     times = [_time_row("forward", run.forward), _time_row("backward", run.backward)]
     yield table(("time", "median", "range", ""), times)
-    yield Text(f"\nNext: graphlens stats {run.target} · graphlens render {run.target} -o graph.svg")
+    yield next_steps(f"graphlens stats {run.target}", f"graphlens render {run.target} -o graph.svg")
 
 
 def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:

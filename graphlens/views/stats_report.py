@@ -12,7 +12,7 @@ from rich.text import Text
 from graphlens.analyses.counts import Row, Stats
 from graphlens.graph import GradGraph, shape_text
 from graphlens.units import bytes_text, count_text, percent_text
-from graphlens.views.opening import opening
+from graphlens.views.opening import next_steps, opening
 from graphlens.views.table import paragraph, table, to_text
 
 _MOST_LEAVES = 12
@@ -62,7 +62,7 @@ def _stats_parts(target: str, graph: GradGraph, stats: Stats, width: int) -> Ite
     yield from _availability(stats, width)
     yield Text("")
     yield from _leaf_parts(stats, width)
-    yield Text(f"\nNext: graphlens render {target} -o graph.svg · graphlens save {target} -o graph.json")
+    yield next_steps(f"graphlens render {target} -o graph.svg", f"graphlens save {target} -o graph.json")
 
 
 def _stats_row(row: Row, total: Row) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ def finish_svg(svg: bytes, *, title: str, description: str, prefix: str) -> byte
         element.text = text
         element.tail = "\n"
         root.insert(place, element)
-    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return text + b"\n"
+    finished: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return finished + b"\n"
 
 
 def id_prefix(name: str) -> str:

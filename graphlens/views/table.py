@@ -31,7 +31,7 @@ def to_text(parts: Iterable[RenderableType], *, width: int = 80, colour: bool = 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, total: Sequence[str] = ()) -> Table:
     """A table without lines; the first `left` columns are text, the others numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=False)
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(header))
     for column, title in enumerate(header):
         if column < left:
             made.add_column(Text(title), no_wrap=True, overflow="ellipsis")
