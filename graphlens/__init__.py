@@ -12,16 +12,34 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from graphlens.analyses.comparison import Comparison as Comparison
+    from graphlens.analyses.counts import Stats as Stats
+    from graphlens.analyses.counts import stats as stats
+    from graphlens.api import compare as compare
+    from graphlens.api import lesson as lesson
     from graphlens.capture.build import capture as capture
+    from graphlens.capture.trace import Trace as Trace
+    from graphlens.capture.trace import trace as trace
     from graphlens.errors import GraphlensError as GraphlensError
     from graphlens.graph import GradGraph as GradGraph
+    from graphlens.storage import load as load
+    from graphlens.storage import save as save
     from graphlens.subject import Subject as Subject
 
 _HOMES = {
+    "Comparison": "graphlens.analyses.comparison",
     "GradGraph": "graphlens.graph",
     "GraphlensError": "graphlens.errors",
+    "Stats": "graphlens.analyses.counts",
     "Subject": "graphlens.subject",
+    "Trace": "graphlens.capture.trace",
     "capture": "graphlens.capture.build",
+    "compare": "graphlens.api",
+    "lesson": "graphlens.api",
+    "load": "graphlens.storage",
+    "save": "graphlens.storage",
+    "stats": "graphlens.analyses.counts",
+    "trace": "graphlens.capture.trace",
 }
 
 __all__ = sorted(_HOMES)

@@ -85,14 +85,14 @@ class Trace:
     threads: int
     notes: Sequence[str]
 
-    def record(self) -> RunRecord:
-        """The trace as plain values."""
+    def record(self, name: str = "") -> RunRecord:
+        """The trace as plain values, under its own name or another."""
         gradients = {
             name: Gradient(None if tensor is None else value_of(tensor), self.reasons.get(name, ""))
             for name, tensor in self.gradients.items()
         }
         return RunRecord(
-            self.name,
+            name or self.name,
             self.graph,
             {name: value_of(tensor) for name, tensor in self.outputs.items()},
             self.loss,

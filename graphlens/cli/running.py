@@ -86,5 +86,6 @@ def _plot(
             raise MeasureError(f"{text} returns finished tensors, so that its curve cannot be drawn")
         with user_code(target, "the forward pass"):
             curve = sample_curve(program.subject, *ends, points)
-        settings_text = ", ".join(setting.replace("=", " = ") for setting in settings)
-        write_bytes(output, plot_curve(curve, kind, title=f"{text}  {settings_text}".strip()), force=force)
+        # The option that sets the one point to run at says nothing about the curve.
+        options = [f"{key} = {value}" for key, value in program.options.items() if key != curve.argument]
+        write_bytes(output, plot_curve(curve, kind, title=f"{text}   {', '.join(options)}".strip()), force=force)

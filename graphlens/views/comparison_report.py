@@ -28,13 +28,13 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     shared = a.graph if a.graph and b.graph and a.graph.meta.get("options") == b.graph.meta.get("options") else None
     yield from opening(f"{a.target} against {b.target}", shared, a.threads or b.threads, width)
     yield Text("")
-    yield table(("", *_short_names(a.target, b.target), "ratio"), _comparison_rows(comparison))
+    names = _short_names(a.target, b.target)
+    yield table(("", *names, "ratio"), _comparison_rows(comparison))
     if comparison.outputs:
         yield Text("")
-        yield table(("output", "", "", "largest difference"), map(_difference_row, comparison.outputs), left=3)
+        yield table(("output", *names, "largest difference"), map(_difference_row, comparison.outputs), left=3)
     if comparison.gradients:
         yield Text("")
-        names = _short_names(a.target, b.target)
         yield table(("gradient", *names, "largest difference"), map(_difference_row, comparison.gradients), left=3)
     for side in (a, b):
         for note in side.notes:
