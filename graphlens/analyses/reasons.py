@@ -154,4 +154,4 @@ def _missing_reason(a: RunRecord, b: RunRecord, row: Difference) -> Reason:
 
 def ulps_text(ulps: float) -> str:
     """ "12 ulp", "2.4e+06 ulp"."""
-    return f"{ulps:.0f} ulp" if ulps < 10_000 else f"{significant(ulps, 2)} ulp"
+    return f"{ulps:,.0f} ulp" if ulps < 10_000 else f"{significant(ulps, 2)} ulp"

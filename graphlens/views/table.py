@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -52,14 +53,18 @@ def heading(left: str, right: str = "", *, width: int = 80) -> Text:
     return Text.assemble((left, "bold"), " " * gap if right else "", right)
 
 
+_NUMBER_AND_UNIT = re.compile(r"(\d) (×|[kMGT]?B|[mµn]?s|%|ulp)(?!\w)")
+
+
 def paragraph(text: str, *, width: int = 80, indent: str = "", first: str | None = None) -> Text:
     """Text broken into lines of at most `width`; `first` opens the first line instead of `indent`."""
+    # A number and its unit stay on one line.
     lines = textwrap.wrap(
-        text,
+        _NUMBER_AND_UNIT.sub("\\1\xa0\\2", text),
         width,
         initial_indent=indent if first is None else first,
         subsequent_indent=indent,
         break_long_words=True,
         break_on_hyphens=False,
     )
-    return Text("\n".join(lines))
+    return Text("\n".join(lines).replace("\xa0", " "))
