@@ -1,0 +1,96 @@
+"""Tandem repeats in a sequence of tokens, in time near to its length."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Repeat(NamedTuple):
+    """Positions start … end−1 repeat with a period: each token equals the one a period later."""
+
+    start: int
+    end: int
+    period: int
+
+
+def repeats(tokens: Sequence[int]) -> list[Repeat]:
+    """The maximal repeats of at least two periods, each with its shortest period.
+
+    A repeat of period p shows up wherever a window of k tokens, p/2 < k ≤ p, was last seen p
+    positions ago. Windows of 1, 2, 4, … tokens are numbered from those of half the length, so that
+    all periods together cost O(N log N).
+    """
+    words = array("q", tokens).tobytes()
+    found: list[Repeat] = []
+    names = list(tokens)
+    width = 1
+    while 2 * width <= len(tokens):
+        _collect(names, width, words, found)
+        names = _doubled(names, width)
+        if not names:
+            break
+        width *= 2
+    return found
+
+
+def _doubled(names: list[int], width: int) -> list[int]:
+    """Numbers for the windows of twice the width; nothing if they are all different."""
+    numbered: dict[int, int] = {}
+    factor = max(names) + 1
+    pairs = [a * factor + b for a, b in zip(names, names[width:], strict=False)]
+    number = numbered.setdefault
+    doubled = [number(pair, len(numbered)) for pair in pairs]
+    return doubled if len(numbered) < len(doubled) else []
+
+
+def _collect(names: list[int], width: int, words: bytes, found: list[Repeat]) -> None:
+    last = [-(2**62)] * (max(names) + 1)
+    settled: dict[int, int] = {}
+    limit = 2 * width
+    for place, name in enumerate(names):
+        period = place - last[name]
+        last[name] = place
+        if not width <= period < limit or settled.get(period, 0) > place:
+            continue
+        first = place - _common_before(words, place, place - period)
+        end = place + _common_after(words, place, place - period)
+        settled[period] = end
+        if end - first >= period:
+            found.append(Repeat(first - period, end, period))
+
+
+def _common_after(words: bytes, a: int, b: int) -> int:
+    """How many words from a on equal those from b on, b < a."""
+    most = len(words) // 8 - a
+    length, step = 0, 8
+    while step:
+        step = min(step, most - length)
+        # Slices of bytes compare at memory speed, which a loop over tokens does not.
+        if step and words[8 * (a + length) : 8 * (a + length + step)] == words[8 * (b + length) : 8 * (b + length + step)]:
+            length += step
+            step *= 2
+        elif step > 1:
+            most = length + step - 1
+            step //= 2
+        else:
+            step = 0
+    return length
+
+
+def _common_before(words: bytes, a: int, b: int) -> int:
+    """How many words before a equal those before b, b < a."""
+    most = b
+    length, step = 0, 8
+    while step:
+        step = min(step, most - length)
+        if step and words[8 * (a - length - step) : 8 * (a - length)] == words[8 * (b - length - step) : 8 * (b - length)]:
+            length += step
+            step *= 2
+        elif step > 1:
+            most = length + step - 1
+            step //= 2
+        else:
+            step = 0
+    return length

@@ -1,0 +1,336 @@
+"""Do consecutive iterations read the same things? The exact check behind a repeat of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from graphlens.analyses.fold.repeats import Repeat
+from graphlens.analyses.fold.sequence import ForwardSequence
+
+# How a slot of the body changes from one iteration to the next.
+MOVES = 0  # its source moves along: it is inside the iteration, or in an earlier one
+SHARED = 1  # its source stays: one thing outside that all iterations read
+OWN = 2  # its source is outside, alike, and different in each iteration
+
+# A frame costs as much as three boxes, and each value that it carries from one iteration to the
+# next as much as one; parallel ops, which need no frame but one box drawn as a stack, cost two. A
+# group must hide at least what it costs: three parallel ops are worth it, two equal neighbours and
+# a chain of four are not.
+FRAME = 3
+STACK = 2
+
+_ROTATIONS = 8  # how many starts of equal merit are looked at
+
+Source = tuple[int, int]  # position, port
+
+
+class Candidate(NamedTuple):
+    """`count` iterations of `period` positions from `start` on; `gain` is in boxes not drawn."""
+
+    start: int
+    period: int
+    count: int
+    gain: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period * self.count
+
+
+def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
+    """The stretches of the repeat whose wiring repeats too, cut where a reader would begin.
+
+    An iteration begins where the fewest values pass from one to the next; of several such
+    places, at the earliest.
+    """
+    start, end, period = repeat
+    crossing = _crossing(sequence, repeat)
+    spare = (end - start) % period
+    offsets = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))
+    best = _first_that_repeats(sequence, repeat, offsets)
+    found = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
+    narrowest = min(range(period), key=lambda offset: (crossing[offset], offset))
+    if crossing[narrowest] < crossing[best] and end - start >= 3 * period:
+        # One iteration less may be the price of a cleaner cut, or of one that repeats at all.
+        count = (end - start - narrowest) // period
+        other = _split(sequence, start + narrowest, period, count, crossing[narrowest])
+        if sum(item.gain for item in other) > sum(item.gain for item in found):
+            found = other
+    return found
+
+
+def _first_that_repeats(sequence: ForwardSequence, repeat: Repeat, offsets: list[int]) -> int:
+    start, end, period = repeat
+    for offset in offsets[:_ROTATIONS]:
+        count = min(3, (end - start - offset) // period)
+        if matching(sequence, start + offset, period, count) == count:
+            return offset
+    return offsets[0]
+
+
+def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
+    """Per offset into the period, how many values pass from one iteration to the next there."""
+    start, end, period = repeat
+    sample = start + period * ((end - start) // period // 2)
+    reach: dict[tuple[int, int], int] = {}
+    for place in range(sample, sample + period):
+        row, before = sequence.sources[place], sequence.sources[place - period]
+        for source, other in zip(row, before, strict=True):
+            if source == other:
+                continue
+            if source >= start:
+                key = ((source - start) % period, 0)
+                reach[key] = max(reach.get(key, 0), place - source)
+            elif source < sequence.leaves:
+                # The use of one iteration's weight on both sides of a border is a crossing, too.
+                first = sequence.first_use[source]
+                key = ((first - start) % period, 1)
+                if place - first < period:
+                    reach[key] = max(reach.get(key, 0), place - first)
+    steps = [0] * (period + 1)
+    always = 0
+    for (offset, _), distance in reach.items():
+        whole, rest = divmod(distance, period)
+        always += whole
+        low = (offset + 1) % period
+        steps[low] += rest > 0
+        if low + rest <= period:
+            steps[low + rest] -= rest > 0
+        else:
+            steps[0] += 1
+            steps[low + rest - period] -= 1
+    crossing = []
+    for step in steps[:period]:
+        always += step
+        crossing.append(always)
+    return crossing
+
+
+def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> list[Candidate]:
+    """Cut `count` iterations wherever the wiring changes; keep the pieces that are worth a frame."""
+    pieces: list[Candidate] = []
+    while count > 0:
+        length = matching(sequence, start, period, count)
+        for first, alike in _same_outputs(sequence, start, period, length):
+            gain = _gain(sequence, first, period, alike, carried)
+            if alike > 1 and gain >= 0:
+                pieces.append(Candidate(first, period, alike, gain))
+        start += length * period
+        count -= length
+    return pieces
+
+
+def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> int:
+    if count < 2:
+        return -1
+    last = start + (count - 1) * period
+    own = {
+        source
+        for place in range(last, last + period)
+        for source, other in zip(sequence.sources[place], sequence.sources[place - period], strict=True)
+        if source < sequence.leaves and source != other
+    }
+    cost = STACK if period == 1 and not carried else FRAME + carried
+    return (count - 1) * (period + len(own)) - cost
+
+
+@dataclass
+class _Slots:
+    """What is known of the wiring after the first two iterations."""
+
+    kinds: list[list[int]]
+    moving: list[bool]  # per place in the body: all of its slots move
+    shared: set[Source]
+    owner: dict[Source, tuple[int, int]]  # source → iteration, the slot that names it
+    namer: dict[int, int]  # own slot → the first slot of the iteration with the same source
+
+
+def matching(sequence: ForwardSequence, start: int, period: int, count: int) -> int:
+    """How many iterations from `start` on, up to `count`, are wired alike; at least one."""
+    if count < 2:
+        return count
+    slots = _second_iteration(sequence, start, period)
+    if slots is None:
+        return 1
+    for iteration in range(2, count):
+        if not _continues(sequence, slots, start, period, iteration):
+            return iteration
+    return count
+
+
+def _second_iteration(sequence: ForwardSequence, start: int, period: int) -> _Slots | None:
+    found = _Slots([], [], set(), {}, {})
+    entries: dict[Source, Source] = {}
+    number = 0
+    for place in range(start, start + period):
+        kinds: list[int] = []
+        rows = zip(
+            sequence.sources[place + period],
+            sequence.ports[place + period],
+            sequence.sources[place],
+            sequence.ports[place],
+            strict=True,
+        )
+        for source, port, before, port_before in rows:
+            kind = _kind(sequence, (source, port), (before, port_before), start, period)
+            if kind is None:
+                return None
+            kinds.append(kind)
+            if kind == SHARED:
+                found.shared.add((source, port))
+            elif kind == OWN:
+                if not _owns(found, number, 0, (before, port_before)) or not _owns(found, number, 1, (source, port)):
+                    return None
+            elif source < start + period:
+                # A carried value enters the first iteration as one value, however often it is read.
+                entry = (before, port_before)
+                if entries.setdefault((source, port), entry) != entry:
+                    return None
+            number += 1
+        found.kinds.append(kinds)
+        found.moving.append(not any(kinds))
+    return found if found.shared.isdisjoint(found.owner) else None
+
+
+def _kind(sequence: ForwardSequence, now: Source, before: Source, start: int, period: int) -> int | None:
+    """How a slot changes from the first iteration to the second; None if that cannot repeat."""
+    if now[0] >= start + period:
+        return MOVES if (now[0] - period, now[1]) == before else None
+    if before[0] >= start:
+        return None
+    if now[0] >= start:
+        return MOVES
+    if now == before:
+        return SHARED
+    return OWN if _alike(sequence, now, before) else None
+
+
+def _alike(sequence: ForwardSequence, now: Source, before: Source) -> bool:
+    """Whether two sources outside are interchangeable: nodes that look alike, or outputs of one."""
+    if now[0] == before[0]:
+        return True
+    return now[1] == before[1] and sequence.tokens[now[0]] == sequence.tokens[before[0]]
+
+
+def _owns(slots: _Slots, number: int, iteration: int, source: Source) -> bool:
+    """Record an iteration's own source; False if it belongs to another, or is read elsewhere."""
+    owner, namer = slots.owner.setdefault(source, (iteration, number))
+    return owner == iteration and slots.namer.setdefault(number, namer) == namer
+
+
+def _continues(sequence: ForwardSequence, slots: _Slots, start: int, period: int, iteration: int) -> bool:
+    sources, ports, distances = sequence.sources, sequence.ports, sequence.distances
+    place = start + iteration * period
+    number = 0
+    for offset, moving in enumerate(slots.moving):
+        now = place + offset
+        before = now - period
+        if moving:
+            if distances[now] != distances[before] or ports[now] != ports[before]:
+                return False
+            number += len(distances[now])
+            continue
+        kinds = slots.kinds[offset]
+        for index, kind in enumerate(kinds):
+            source, port = sources[now][index], ports[now][index]
+            if kind == MOVES:
+                if source - period != sources[before][index] or port != ports[before][index]:
+                    return False
+            elif kind == SHARED:
+                if source != sources[before][index] or port != ports[before][index]:
+                    return False
+            elif source >= start:
+                # Carried over several iterations: from here on it comes from the first one.
+                if source >= start + period:
+                    return False
+                kinds[index] = MOVES
+                slots.moving[offset] = not any(kinds)
+            elif (
+                not _alike(sequence, (source, port), (sources[before][index], ports[before][index]))
+                or (source, port) in slots.shared
+                or not _owns(slots, number, iteration, (source, port))
+            ):
+                return False
+            number += 1
+    return True
+
+
+def _same_outputs(sequence: ForwardSequence, start: int, period: int, count: int) -> list[tuple[int, int]]:
+    """Cut where iterations differ in who reads them from outside: (start, count) of each piece.
+
+    The last iteration of a piece may differ: it hands its results on.
+    """
+    end = start + period * count
+    last_use = sequence.last_use
+    read: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(count)]
+    for place in range(start, end - period):
+        if last_use[place] >= end:
+            iteration, offset = divmod(place - start, period)
+            read[iteration].append((offset, sequence.uses_after(place, end)))
+    pieces = []
+    first = 0
+    for iteration in range(1, count - 1):
+        if iteration > first and read[iteration] != read[first]:
+            # Where a new habit begins, cut before it; an odd one out ends its piece.
+            begins = iteration + 1 < count - 1 and read[iteration] == read[iteration + 1]
+            cut = iteration if begins else iteration + 1
+            pieces.append((first, cut - first))
+            first = cut
+    pieces.append((first, count - first))
+    return [(start + period * a, length) for a, length in pieces]
+
+
+class Wire(NamedTuple):
+    """A slot of the body whose source changes from iteration to iteration by more than a shift.
+
+    `place` and `slot` (its index) are those of the drawn iteration. With a `lag`, the source is
+    the result of `lag` iterations before, and `sources` are what the first `lag` iterations read
+    instead. Without one, `sources` holds each iteration's own source.
+    """
+
+    place: int
+    slot: int
+    lag: int
+    sources: tuple[Source, ...]
+
+
+class Wiring(NamedTuple):
+    """`drawn` is the first iteration that takes all of its carried values from earlier ones."""
+
+    drawn: int
+    wires: tuple[Wire, ...]
+
+
+def wiring_of(sequence: ForwardSequence, starts: Sequence[int], period: int) -> Wiring | None:
+    """The wires of a group with these iterations; None if carried values enter it unequally."""
+    first, last = starts[0], starts[-1]
+    count = len(starts)
+    drawn = 0
+    if isinstance(starts, range):  # scattered twins read nothing of one another
+        for place in range(last, last + period):
+            for source in sequence.sources[place]:
+                if first <= source < last:
+                    drawn = max(drawn, count - 1 - (source - first) // period)
+    shift = starts[drawn]
+    entries: dict[Source, tuple[Source, ...]] = {}
+    wires: list[Wire] = []
+    for offset in range(period):
+        place = shift + offset
+        for slot, source in enumerate(zip(sequence.sources[place], sequence.ports[place], strict=True)):
+            if source[0] >= shift:
+                continue
+            carried = drawn > 0 and source[0] >= first
+            if not carried and _source(sequence, first + offset, slot) == _source(sequence, last + offset, slot):
+                continue
+            lag = drawn - (source[0] - first) // period if carried else 0
+            given = tuple([_source(sequence, start + offset, slot) for start in starts[: lag or count]])
+            if lag and entries.setdefault(source, given) != given:
+                return None
+            wires.append(Wire(place, slot, lag, given))
+    return Wiring(drawn, tuple(wires))
+
+
+def _source(sequence: ForwardSequence, place: int, slot: int) -> Source:
+    return sequence.sources[place][slot], sequence.ports[place][slot]
