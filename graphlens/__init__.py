@@ -7,7 +7,9 @@ imports neither torch nor matplotlib.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from graphlens.analyses.comparison import Comparison as Comparison
     from graphlens.analyses.counts import Stats as Stats
     from graphlens.analyses.counts import stats as stats
+    from graphlens.analyses.fold import FoldedGraph as FoldedGraph
+    from graphlens.analyses.fold import fold as fold
     from graphlens.api import compare as compare
     from graphlens.api import lesson as lesson
+    from graphlens.api import render as render
     from graphlens.capture.build import capture as capture
     from graphlens.capture.trace import Trace as Trace
     from graphlens.capture.trace import trace as trace
@@ -25,18 +30,23 @@ if TYPE_CHECKING:
     from graphlens.storage import load as load
     from graphlens.storage import save as save
     from graphlens.subject import Subject as Subject
+    from graphlens.views.picture import Picture as Picture
 
 _HOMES = {
     "Comparison": "graphlens.analyses.comparison",
+    "FoldedGraph": "graphlens.analyses.fold",
     "GradGraph": "graphlens.graph",
     "GraphlensError": "graphlens.errors",
     "Stats": "graphlens.analyses.counts",
     "Subject": "graphlens.subject",
     "Trace": "graphlens.capture.trace",
+    "Picture": "graphlens.views.picture",
     "capture": "graphlens.capture.build",
     "compare": "graphlens.api",
+    "fold": "graphlens.analyses.fold",
     "lesson": "graphlens.api",
     "load": "graphlens.storage",
+    "render": "graphlens.api",
     "save": "graphlens.storage",
     "stats": "graphlens.analyses.counts",
     "trace": "graphlens.capture.trace",
@@ -53,3 +63,18 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*globals(), *_HOMES]
+
+
+class _Package(ModuleType):
+    """Keeps the name `capture` for the function: importing the folder of that name would rebind it."""
+
+    @property
+    def capture(self) -> Any:
+        return importlib.import_module(_HOMES["capture"]).capture
+
+    @capture.setter
+    def capture(self, folder: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

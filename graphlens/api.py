@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from graphlens.analyses.comparison import Comparison, compare_records
-from graphlens.errors import TargetError
+from graphlens.analyses.compose import MOST_BOXES, Wish
+from graphlens.analyses.fold import FoldedGraph
+from graphlens.errors import DrawError, NoGraphError, TargetError
 from graphlens.graph import GradGraph
 from graphlens.records import RunRecord
 from graphlens.targets import LESSONS
+from graphlens.views.picture import Picture, draw
+from graphlens.views.scene_dot import Look
 
 if TYPE_CHECKING:
     from graphlens.capture.trace import Trace
@@ -23,6 +28,56 @@ def compare(a: Trace | GradGraph, b: Trace | GradGraph, *, names: tuple[str, str
     """
     left, right = names or (_name(a, "a"), _name(b, "b"))
     return compare_records(_record(a, left), _record(b, right))
+
+
+def render(
+    graph: Trace | GradGraph | FoldedGraph,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    expand: str = "none",
+    depth: int | None = None,
+    max_boxes: int = MOST_BOXES,
+    focus: int | None = None,
+    radius: int = 2,
+    through: str | None = None,
+    heat: str | None = None,
+    direction: str = "forward",
+    theme: str = "auto",
+    title: str = "",
+    caption: str = "",
+    dpi: int | None = None,
+    force: bool = False,
+) -> Picture:
+    """Draw a backward graph, with what repeats drawn once; write it to `path` if one is given.
+
+    Args:
+        expand: "none", "all", "first,last", or the name or number of one group to unroll.
+        depth: frames that may stand inside one another; what lies deeper is one closed box.
+        max_boxes: the most boxes to draw; groups are closed until that holds.
+        focus, radius: show only what is at most `radius` edges away from this node.
+        through: show only what lies between this leaf and the outputs.
+        heat: shade the boxes by "count" or saved "bytes".
+        direction: "forward" or "backward": the way the arrows point.
+        theme: "light", "dark", or "auto" for what the reader's system asks for.
+        dpi: resolution of a .png.
+        force: replace an existing file.
+
+    Raises:
+        DrawError: it cannot be drawn so; OutputError: the path cannot be written.
+    """
+    if not isinstance(graph, (GradGraph, FoldedGraph)):
+        if graph.graph is None:
+            raise NoGraphError(f"{graph.name}: no output has a backward graph to draw")
+        graph = graph.graph
+    choices = (("heat", heat, (None, "count", "bytes")), ("direction", direction, ("forward", "backward")))
+    for name, value, known in (*choices, ("theme", theme, ("auto", "light", "dark"))):
+        if value not in known:
+            raise DrawError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    wish = Wish(expand, depth, max_boxes, focus, radius, through)
+    picture = draw(graph, wish, Look(title, caption, direction, theme, heat))
+    if path is not None:
+        picture.save(path, force=force, dpi=dpi)
+    return picture
 
 
 def lesson(name: str, **options: object) -> Subject:

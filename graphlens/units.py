@@ -13,6 +13,11 @@ def count_text(count: int) -> str:
     return f"{count:,}"
 
 
+def nodes_text(count: int) -> str:
+    """ "1 node", "30,015 nodes"."""
+    return f"{count:,} node{'' if count == 1 else 's'}"
+
+
 def bytes_text(size: int) -> str:
     """ "640 B", "2.80 MB"; decimal units, three digits."""
     if size < 1000:

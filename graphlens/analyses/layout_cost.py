@@ -1,9 +1,11 @@
-"""How hard a graph is to lay out, told before a layout program is called."""
+"""How hard a picture is to lay out, told before a layout program is called."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from graphlens.analyses.scene import Scene
 from graphlens.graph import GradGraph
 
 # dot orders the nodes of each rank, with a virtual node wherever an edge crosses a rank. Its time
@@ -27,17 +29,36 @@ class LayoutCost:
         return self.nodes <= MOST_NODES and self.virtual_nodes <= MOST_VIRTUAL_NODES
 
 
-def layout_cost(graph: GradGraph) -> LayoutCost:
-    """Estimate the layout of the raw graph, one box per node."""
-    ranks = [0] * len(graph.nodes)
-    for source, target, _, _ in graph.edges:
-        ranks[source] = max(ranks[source], ranks[target] + 1)
-    # A leaf is drawn right before its first use, wherever that is.
-    first_use: dict[int, int] = {}
-    for source, target, _, _ in graph.edges:
-        if graph.nodes[target].kind == "leaf":
-            first_use[target] = min(first_use.get(target, ranks[source]), ranks[source])
-    for leaf, rank in first_use.items():
-        ranks[leaf] = rank - 1
-    crossed = sum(ranks[source] - ranks[target] - 1 for source, target, _, _ in graph.edges)
-    return LayoutCost(len(graph.nodes), len(graph.edges), crossed)
+def graph_cost(graph: GradGraph) -> LayoutCost:
+    """The layout of the raw graph, one box per node."""
+    return _cost(range(len(graph.nodes)), [(edge.target, edge.source) for edge in graph.edges])
+
+
+def scene_cost(scene: Scene) -> LayoutCost:
+    """The layout of a scene; arrows to the next iteration do not take part in the ranking."""
+    arrows = [(arrow.earlier, arrow.later) for arrow in scene.arrows if not arrow.carried]
+    return _cost([box.key for box in scene.boxes], arrows)
+
+
+def _cost(nodes: Sequence[Hashable], arrows: Sequence[tuple[Hashable, Hashable]]) -> LayoutCost:
+    """`arrows` lead from an earlier node to a later one."""
+    waiting = dict.fromkeys(nodes, 0)
+    following: dict[Hashable, list[Hashable]] = {}
+    for earlier, later in arrows:
+        waiting[later] += 1
+        following.setdefault(earlier, []).append(later)
+    sources = [node for node, count in waiting.items() if count == 0]
+    ranks = dict.fromkeys(nodes, 0)
+    ready = list(sources)
+    while ready:
+        node = ready.pop()
+        for later in following.get(node, ()):
+            ranks[later] = max(ranks[later], ranks[node] + 1)
+            waiting[later] -= 1
+            if waiting[later] == 0:
+                ready.append(later)
+    # What reads nothing, as a leaf does, is drawn right before its first use, wherever that is.
+    for node in sources:
+        ranks[node] = min((ranks[later] for later in following.get(node, ())), default=1) - 1
+    crossed = sum(max(ranks[later] - ranks[earlier] - 1, 0) for earlier, later in arrows)
+    return LayoutCost(len(nodes), len(arrows), crossed)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from graphlens.analyses.counts import depth
-from graphlens.analyses.layout_cost import layout_cost
+from graphlens.analyses.layout_cost import graph_cost
 from graphlens.errors import DrawError
 from graphlens.graph import GradGraph, printable
 
@@ -32,7 +32,7 @@ def check_drawable(target: str, graph: GradGraph, *, lays_out: bool) -> None:
     Raises:
         DrawError: the graph is too deep to recurse along, or too large to lay out.
     """
-    cost = layout_cost(graph)
+    cost = graph_cost(graph)
     size = f"{target} has {cost.nodes:,} nodes and {cost.edges:,} edges"
     way_out = f"make it smaller (--set n=20), or `graphlens save {target} -o graph.graphml` for other tools"
     deepest = deepest_drawable()
@@ -70,8 +70,8 @@ def torchviz_dot(
         raise DrawError("the graph is too deep for torchviz, which recurses along it; draw a smaller one") from error
     except RuntimeError as error:
         raise DrawError(f"torchviz cannot read the saved tensors: {str(error).splitlines()[0]}") from error
-    # The embedded layout program knows the widths of Courier, which looks the same.
-    drawn.node_attr["fontname"] = "Courier,monospace"
+    # Layout programs know the widths of Courier; "monospace" they guess.
+    drawn.node_attr["fontname"] = "Courier"
     return _renumbered(drawn.source)
 
 

@@ -44,8 +44,7 @@ def check_format(suffix: str) -> None:
     """Raise `DrawError` unless pictures of this ending (".svg") can be made here."""
     kind = suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        known = ", ".join(f".{name}" for name in (*FORMATS, "dot"))
-        raise DrawError(f"a picture is written as one of {known}, not {suffix!r}")
+        raise DrawError(f"a layout is made as one of {', '.join(FORMATS)}, not {suffix!r}")
     if kind == "pdf" and find_program().embedded:
         raise DrawError("PDF needs Graphviz's own `dot` on PATH: install Graphviz, or write .svg or .png")
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from xml.etree import ElementTree
+
+from graphlens.views.palette import DARK
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
+_FONTS = {"Helvetica": "Helvetica, Arial, sans-serif", "Courier": "Courier, monospace"}
 
 
-def finish_svg(svg: bytes, *, title: str, description: str, prefix: str) -> bytes:
+def finish_svg(svg: bytes, *, title: str, description: str, prefix: str, adapts: bool = False) -> bytes:
     """Add role, title and description, and put `prefix` before every id.
 
     Layout programs call the elements of every picture node1, node2, …: without a prefix two
-    pictures on one page would share ids.
+    pictures on one page would share ids. With `adapts` a style sheet, which holds for this picture
+    alone, turns the colours dark where the reader's system asks for it.
     """
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
@@ -26,10 +31,16 @@ def finish_svg(svg: bytes, *, title: str, description: str, prefix: str) -> byte
                 element.set(name, f"#{prefix}-{value[1:]}")
             elif "url(#" in value:
                 element.set(name, re.sub(r"url\(#", f"url(#{prefix}-", value))
+            elif name == "font-family":
+                element.set(name, _FONTS.get(value.split(",")[0], value))
+    root.set("id", prefix)
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-title {prefix}-desc")
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{prefix}-{tag}"})
+    heads = [("title", title), ("desc", description)]
+    if adapts:
+        heads.append(("style", "\n".join(_dark_rules(prefix))))
+    for place, (tag, text) in enumerate(heads):
+        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {} if tag == "style" else {"id": f"{prefix}-{tag}"})
         element.text = text
         element.tail = "\n"
         root.insert(place, element)
@@ -40,3 +51,21 @@ def finish_svg(svg: bytes, *, title: str, description: str, prefix: str) -> byte
 def id_prefix(name: str) -> str:
     """A target's name as the beginning of an XML id."""
     return "graphlens-" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+
+
+def _dark_rules(prefix: str) -> Iterator[str]:
+    """CSS for dark surroundings; it overrides the colours that the layout program wrote."""
+    yield "@media (prefers-color-scheme: dark) {"
+    yield f"#{prefix} text {{ fill: {DARK.text}; }}"
+    yield f"#{prefix} .gl-arrow path {{ stroke: {DARK.arrow}; }}"
+    yield f"#{prefix} .gl-arrow polygon {{ stroke: {DARK.arrow}; fill: {DARK.arrow}; }}"
+    yield f"#{prefix} .gl-carried path {{ stroke: {DARK.carried}; }}"
+    yield f"#{prefix} .gl-carried polygon {{ stroke: {DARK.carried}; fill: {DARK.carried}; }}"
+    yield f"#{prefix} .gl-carried text {{ fill: {DARK.carried}; }}"
+    fill, line = DARK.frame
+    yield f"#{prefix} .gl-frame > path {{ fill: {fill}; stroke: {line}; }}"
+    for kind, (fill, line) in DARK.boxes.items():
+        yield f"#{prefix} .gl-{kind} :is(path, ellipse, polygon) {{ fill: {fill}; stroke: {line}; }}"
+    for step, fill in enumerate(DARK.heat):
+        yield f"#{prefix} .gl-heat{step} :is(path, ellipse, polygon) {{ fill: {fill}; }}"
+    yield "}"

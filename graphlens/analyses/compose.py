@@ -1,0 +1,90 @@
+"""From a graph and a wish to a scene that can be laid out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graphlens.analyses.fold import FoldedGraph, fold
+from graphlens.analyses.layout_cost import scene_cost
+from graphlens.analyses.scene import Expansion, Scene, build_scene, group_names
+from graphlens.analyses.select import between, neighbourhood
+from graphlens.errors import DrawError
+from graphlens.graph import GradGraph
+
+MOST_BOXES = 400
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a picture should show.
+
+    Attributes:
+        expand: "none"; "all" (every iteration of every group); "first,last" (of every group); or
+            the name of one group, as its frame states it, or its number, from 1.
+        depth: frames that may stand inside one another.
+        max_boxes: the most boxes that may be drawn; groups are closed until that holds.
+        focus, radius: show only what is at most `radius` edges away from this node.
+        path: show only what lies between this leaf and the outputs.
+    """
+
+    expand: str = "none"
+    depth: int | None = None
+    max_boxes: int = MOST_BOXES
+    focus: int | None = None
+    radius: int = 2
+    path: str | None = None
+
+
+def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
+    """The scene that the wish asks for; deep groups are closed where it could not be laid out.
+
+    Raises:
+        DrawError: the wish names what is not there, or no folding makes the picture small enough.
+    """
+    if wish.focus is not None or wish.path is not None:
+        whole = graph.graph if isinstance(graph, FoldedGraph) else graph
+        if wish.path is not None:
+            whole = between(whole, wish.path)
+        graph = whole if wish.focus is None else neighbourhood(whole, wish.focus, wish.radius)
+    folded = graph if isinstance(graph, FoldedGraph) else fold(graph)
+    expansion = _expansion(folded, wish)
+    _refuse_unrolling(folded, expansion, wish)
+    deepest = max((depth for depth, _ in folded.walk()), default=0)
+    most = deepest if wish.depth is None else min(wish.depth, deepest)
+    scene = None
+    for depth in range(most, -1, -1):
+        scene = build_scene(folded, replace(expansion, depth=depth))
+        if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
+            return scene
+    assert scene is not None
+    raise DrawError(
+        f"even with every repeat closed {len(scene.boxes):,} of {len(folded.graph):,} nodes stay as boxes, too many to "
+        "lay out; show a part (--focus NODE, --path INPUT), write .txt, or raise --max-nodes"
+    )
+
+
+def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:
+    every = frozenset(group.number for group in folded.groups)
+    if wish.expand == "none":
+        return Expansion()
+    if wish.expand == "all":
+        return Expansion(unrolled=every)
+    if wish.expand == "first,last":
+        return Expansion(ends=every)
+    names = group_names(folded)
+    if wish.expand not in names:
+        have = ", ".join(f"{group.number + 1} ({group.label})" for group in folded.groups[:8])
+        raise DrawError(f"there is no group {wish.expand!r} to expand; there is {have or 'none at all'}")
+    return Expansion(unrolled=names[wish.expand])
+
+
+def _refuse_unrolling(folded: FoldedGraph, expansion: Expansion, wish: Wish) -> None:
+    """Closing groups cannot make up for unrolled ones: those were asked for."""
+    boxes = sum(
+        folded.groups[number].count * max(len(folded.groups[number].body), 1) for number in expansion.unrolled
+    )
+    if boxes > wish.max_boxes:
+        raise DrawError(
+            f"unrolled it would take about {boxes:,} boxes or more, and --max-nodes allows {wish.max_boxes:,}; "
+            "use --expand first,last, or write .txt"
+        )

@@ -1,0 +1,251 @@
+"""What a picture of a folded graph shows: boxes, frames and arrows, before any drawing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from graphlens.analyses.fold import FoldedGraph, Group
+from graphlens.graph import GradGraph, SavedSums
+
+Path = tuple[tuple[int, int], ...]  # (group, iteration), outer before inner
+
+
+class Frame(NamedTuple):
+    """A frame around an iteration of a group; None stands for every iteration at once."""
+
+    group: int
+    iteration: int | None
+
+
+class Key(NamedTuple):
+    """Where a box stands: the frames around it, outer before inner, and what is drawn there.
+
+    `what` is "node", "closed" (a whole group), "middle" (the iterations that are left out) or
+    "output"; `number` is the drawn node, the group, or the output.
+    """
+
+    frames: tuple[Frame, ...]
+    what: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """How much of a folded graph is drawn.
+
+    Attributes:
+        unrolled: groups that are drawn iteration by iteration.
+        ends: groups of which the first and the last iteration are drawn.
+        depth: how many frames may stand inside one another; what lies deeper is one closed box.
+    """
+
+    unrolled: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset()
+    depth: int | None = None
+
+
+@dataclass
+class SceneBox:
+    """A box; it stands for `nodes` nodes, of which `first` is the first.
+
+    `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
+    """
+
+    key: Key
+    kind: str  # "function", "custom", "leaf", "closed", "middle" or "output"
+    title: str
+    shape: tuple[int, ...] | None
+    first: int
+    role: str = ""
+    nodes: int = 0
+    storage_bytes: int = 0
+    each_bytes: int | None = None
+    unknown: int = 0
+
+    def add(self, saved: SavedSums) -> None:
+        """Count one more node."""
+        each = saved.storage_bytes
+        self.each_bytes = each if self.nodes == 0 or self.each_bytes == each else None
+        self.nodes += 1
+        self.storage_bytes += each
+        self.unknown += saved.unknown
+
+
+@dataclass
+class SceneFrame:
+    """A frame with the totals of what it stands for, all iterations included."""
+
+    frames: tuple[Frame, ...]
+    count: int
+    label: str
+    nodes: int = 0
+    storage_bytes: int = 0
+    unknown: int = 0
+
+
+@dataclass
+class SceneArrow:
+    """An arrow from an earlier box to a later one, for `edges` edges of the graph.
+
+    `carried` says that it leads to the next iteration; `ports` holds which outputs of the earlier
+    box it starts from (at most two are told apart).
+    """
+
+    earlier: Key
+    later: Key
+    carried: bool
+    shape: tuple[int, ...] | None
+    edges: int = 0
+    ports: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a drawing needs, in forward order."""
+
+    graph: GradGraph
+    boxes: tuple[SceneBox, ...]
+    frames: tuple[SceneFrame, ...]
+    arrows: tuple[SceneArrow, ...]
+
+
+FOLDED = Expansion()
+
+
+def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED) -> Scene:
+    """Which boxes a picture shows, in which frames, with which arrows between them."""
+    graph = folded.graph
+    paths = _paths(folded)
+    keys = [_key(folded, expansion, path, number) for number, path in enumerate(paths)]
+    boxes = _boxes(folded, keys)
+    arrows: dict[tuple[Key, Key, bool], SceneArrow] = {}
+    for source, target, _, ports in graph.edges:
+        earlier, later = keys[target], keys[source]
+        carried = _is_carried(paths[target], paths[source], expansion)
+        if earlier == later and not carried:
+            continue  # inside a closed box
+        arrow = arrows.get((earlier, later, carried))
+        if arrow is None:
+            arrow = SceneArrow(earlier, later, carried, graph.nodes[target].shape)
+            arrows[earlier, later, carried] = arrow
+        arrow.edges += 1
+        if len(arrow.ports) < 2:
+            arrow.ports.update(ports)
+    for place, output in enumerate(graph.outputs):
+        key = Key((), "output", place)
+        boxes[key] = SceneBox(key, "output", output.name, output.shape, output.node)
+        arrows[keys[output.node], key, False] = SceneArrow(keys[output.node], key, False, output.shape, 1)
+    return Scene(graph, tuple(boxes.values()), _frames(folded, boxes.values()), tuple(arrows.values()))
+
+
+def short_op(op: str) -> str:
+    """An op as a box shows it: "Mv" for MvBackward0."""
+    return re.sub(r"Backward\d*$", "", op) or op
+
+
+def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
+    """The names by which groups can be asked for: their labels, and "1", "2", … in order."""
+    names: dict[str, frozenset[int]] = {}
+    for group in folded.groups:
+        for name in (group.label, str(group.number + 1)):
+            names[name] = names.get(name, frozenset()) | {group.number}
+    return names
+
+
+def _paths(folded: FoldedGraph) -> list[Path]:
+    """The iterations that each node is drawn in."""
+    chains = _leaf_chains(folded)
+    consumers: dict[int, int] = {}
+    for source, target, _, _ in folded.graph.edges:
+        consumers.setdefault(target, source)
+    paths: list[Path] = []
+    for number, node in enumerate(folded.graph.nodes):
+        if node.kind != "leaf":
+            paths.append(folded.path(number))
+            continue
+        # A leaf lies in the frames of its box, in the iteration of its first consumer.
+        chain = chains[folded.box_of[number]]
+        path = folded.path(consumers[number]) if chain else ()
+        paths.append(tuple(step for step in path if step[0] in chain))
+    return paths
+
+
+def _leaf_chains(folded: FoldedGraph) -> dict[int, frozenset[int]]:
+    """For each drawn node the groups around it."""
+    chains: dict[int, frozenset[int]] = {}
+    around: list[int] = []
+    for depth, item in folded.walk():
+        del around[depth:]
+        if isinstance(item, Group):
+            around.append(item.number)
+        else:
+            chains[item.node] = frozenset(around)
+    return chains
+
+
+def _key(folded: FoldedGraph, expansion: Expansion, path: Path, number: int) -> Key:
+    frames: list[Frame] = []
+    for group, iteration in path:
+        if expansion.depth is not None and len(frames) >= expansion.depth:
+            return Key(tuple(frames), "closed", group)
+        if group in expansion.unrolled:
+            frames.append(Frame(group, iteration))
+        elif group in expansion.ends:
+            if 0 < iteration < folded.groups[group].count - 1:
+                return Key(tuple(frames), "middle", group)
+            frames.append(Frame(group, iteration))
+        else:
+            frames.append(Frame(group, None))
+    return Key(tuple(frames), "node", folded.box_of[number])
+
+
+def _is_carried(earlier: Path, later: Path, expansion: Expansion) -> bool:
+    """Whether an edge leads from one iteration to another of a group that is drawn once."""
+    for (group, iteration), (other, next_iteration) in zip(earlier, later, strict=False):
+        if group != other:
+            return False
+        if iteration != next_iteration:
+            return group not in expansion.unrolled and group not in expansion.ends
+    return False
+
+
+def _boxes(folded: FoldedGraph, keys: list[Key]) -> dict[Key, SceneBox]:
+    sums = folded.graph.saved_by_node()
+    roles = {item.node: item.role for item in folded.graph.inputs if item.node is not None}
+    labels = {item.node: item.label for _, item in folded.walk() if not isinstance(item, Group)}
+    boxes: dict[Key, SceneBox] = {}
+    for number, key in enumerate(keys):
+        box = boxes.get(key)
+        if box is None:
+            node = folded.graph.nodes[number]
+            if key.what != "node":
+                group = folded.groups[key.number]
+                box = SceneBox(key, key.what, group.label, None, number)
+            elif node.kind == "leaf":
+                whole = all(frame.iteration is None for frame in key.frames)
+                title = labels[key.number] if whole else node.name
+                box = SceneBox(key, "leaf", title, node.shape, number, roles.get(number, ""))
+            else:
+                box = SceneBox(key, node.kind, short_op(node.op), node.shape, number)
+            boxes[key] = box
+        box.add(sums[number])
+    return boxes
+
+
+def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox]) -> tuple[SceneFrame, ...]:
+    frames: dict[tuple[Frame, ...], SceneFrame] = {}
+    for box in boxes:
+        for depth in range(1, len(box.key.frames) + 1):
+            around = box.key.frames[:depth]
+            frame = frames.get(around)
+            if frame is None:
+                group = folded.groups[around[-1].group]
+                count = group.count if around[-1].iteration is None else 1
+                frame = frames[around] = SceneFrame(around, count, group.label)
+            frame.nodes += box.nodes
+            frame.storage_bytes += box.storage_bytes
+            frame.unknown += box.unknown
+    return tuple(frames.values())

@@ -1,0 +1,115 @@
+"""Picture: a drawn graph that shows itself in a notebook and saves itself to a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from graphlens.analyses.compose import Wish, compose
+from graphlens.analyses.fold import FoldedGraph
+from graphlens.analyses.scene import Scene
+from graphlens.errors import DrawError
+from graphlens.files import check_writable, write_bytes
+from graphlens.graph import GradGraph
+from graphlens.views import layout
+from graphlens.views.scene_dot import Look, scene_dot
+from graphlens.views.scene_text import describe, scene_text
+from graphlens.views.svg import finish_svg, id_prefix
+
+SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
+
+
+class Picture:
+    """A picture of a backward graph; it is laid out when it is first looked at.
+
+    Attributes:
+        scene: the boxes, frames and arrows.
+        dot, text, svg: the picture as DOT text, as an indented list, and as SVG.
+    """
+
+    def __init__(self, scene: Scene, look: Look, name: str) -> None:
+        self.scene = scene
+        self.look = look
+        self.name = name
+
+    @property
+    def dot(self) -> str:
+        """DOT text for Graphviz."""
+        return scene_dot(self.scene, self.look)
+
+    @property
+    def text(self) -> str:
+        """An indented list, for terminals and screen readers."""
+        return scene_text(self.scene, self.look.title or self.name)
+
+    @cached_property
+    def svg(self) -> str:
+        """SVG with title, description and ids of its own."""
+        title = self.look.title or f"Backward graph of {self.name}"
+        return finish_svg(
+            layout.lay_out(self.dot, "svg"),
+            title=title,
+            description=describe(self.scene, self.name),
+            prefix=id_prefix(self.name),
+            adapts=self.look.theme == "auto",
+        ).decode()
+
+    def encode(self, suffix: str, *, dpi: int | None = None) -> bytes:
+        """The picture in the format of a file's ending: .svg, .png, .pdf, .dot or .txt."""
+        kind = suffix.lower()
+        if kind == ".svg":
+            return self.svg.encode()
+        if kind == ".dot":
+            return self.dot.encode()
+        if kind == ".txt":
+            return self.text.encode()
+        return layout.lay_out(self.dot, kind.removeprefix("."), dpi=dpi)
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False, dpi: int | None = None) -> Path:
+        """Write the picture in the format of the path's ending, whole or not at all.
+
+        Raises:
+            DrawError: an unknown ending, or a format that cannot be made here.
+            OutputError: an unwritable path, or an existing file without `force`.
+        """
+        target = Path(path)
+        check_suffix(target.suffix)
+        check_writable(target, force=force)
+        return write_bytes(target, self.encode(target.suffix, dpi=dpi), force=force)
+
+    def __repr__(self) -> str:
+        return f"<Picture of {self.name}: {len(self.scene.graph):,} nodes as {len(self.scene.boxes):,} boxes>"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def _repr_mimebundle_(
+        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        bundle = {"text/plain": self.text}
+        try:
+            bundle["image/svg+xml"] = self.svg
+        except DrawError as error:
+            bundle["text/plain"] += f"\n(not drawn: {error})\n"
+        return bundle
+
+
+def draw(graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "") -> Picture:
+    """Compose and draw a picture of a graph; `name` is how the picture calls it."""
+    whole = graph.graph if isinstance(graph, FoldedGraph) else graph
+    return Picture(compose(graph, wish), look, name or str(whole.meta.get("target") or "graph"))
+
+
+def check_suffix(suffix: str) -> None:
+    """Raise `DrawError` unless pictures of this ending can be made here."""
+    kind = suffix.lower()
+    if kind not in SUFFIXES:
+        raise DrawError(f"a picture is written as one of {', '.join(SUFFIXES)}, not {suffix or 'without an ending'}")
+    if kind not in (".dot", ".txt"):
+        layout.check_format(kind)
