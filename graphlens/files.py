@@ -21,6 +21,8 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
     """
     target = Path(path)
     try:
+        if "\0" in str(target):  # is_dir() and the like would call it a path where nothing stands
+            raise ValueError("embedded null byte")
         if target.is_dir():
             raise OutputError(f"{target} is a folder; name a file inside it")
         if not target.parent.is_dir():

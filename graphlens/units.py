@@ -23,7 +23,7 @@ def bytes_text(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     # A size that three digits would round up to 1000 belongs to the next unit.
-    power = min(int(math.log10(size * 1.0005) // 3), len(_BYTE_UNITS) - 1)
+    power = min(_exponent(size, 3) // 3, len(_BYTE_UNITS) - 1)
     return f"{significant(size / 1000**power, 3)} {_BYTE_UNITS[power]}"
 
 
@@ -55,8 +55,13 @@ def significant(value: float, digits: int) -> str:
     """A number with so many significant digits, and thousands separators where it is large."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    exponent = _exponent(value, digits)
     if -4 <= exponent < 6:
         rounded = round(value, digits - 1 - exponent)
         return f"{rounded:,.{max(digits - 1 - exponent, 0)}f}"
     return f"{value:.{digits - 1}e}"
+
+
+def _exponent(value: float, digits: int) -> int:
+    """The power of ten of the first digit, once the value is rounded to so many digits."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])

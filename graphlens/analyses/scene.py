@@ -90,8 +90,10 @@ class SceneFrame:
 class SceneArrow:
     """An arrow from an earlier box to a later one, for `edges` edges of the graph.
 
-    `carried` says that it leads to the next iteration; `ports` holds which outputs of the earlier
-    box it starts from (at most two are told apart).
+    `carried` says that it leads to the next iteration. `entered` and `left` hold, where it crosses
+    the frame of a group that is drawn once, which of its iterations the edges end or start in, and
+    `entered_count` and `left_count` how many there are. `one_each` says that the iterations entered
+    read different outputs.
     """
 
     earlier: Key
@@ -99,7 +101,16 @@ class SceneArrow:
     carried: bool
     shape: tuple[int, ...] | None
     edges: int = 0
-    ports: set[int] = field(default_factory=set)
+    entered: set[int] = field(default_factory=set)
+    entered_count: int = 0
+    left: set[int] = field(default_factory=set)
+    left_count: int = 0
+    ends: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether different outputs are read, as by a loop over the entries of a tensor."""
+        return len(self.ends) > 1
 
 
 @dataclass(frozen=True)
@@ -132,8 +143,10 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED) -> Scene:
             arrow = SceneArrow(earlier, later, carried, graph.nodes[target].shape)
             arrows[earlier, later, carried] = arrow
         arrow.edges += 1
-        if len(arrow.ports) < 2:
-            arrow.ports.update(ports)
+        if not carried:
+            _cross(arrow, folded, paths[target], paths[source])
+            if len(arrow.ends) < 2:
+                arrow.ends.add((target, ports[0]))
     for place, output in enumerate(graph.outputs):
         key = Key((), "output", place)
         boxes[key] = SceneBox(key, "output", output.name, output.shape, output.node)
@@ -144,6 +157,15 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED) -> Scene:
 def short_op(op: str) -> str:
     """An op as a box shows it: "Mv" for MvBackward0."""
     return re.sub(r"Backward\d*$", "", op) or op
+
+
+def compact_label(label: str) -> str:
+    """ "h.0…11.ln.weight" for "h.0.ln.weight … h.11.ln.weight"."""
+    first, dots, last = label.partition(" … ")
+    parts, others = first.split("."), last.split(".")
+    if not dots or len(parts) != len(others):
+        return label
+    return ".".join(a if a == b else f"{a}…{b}" for a, b in zip(parts, others, strict=True))
 
 
 def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
@@ -212,6 +234,20 @@ def _is_carried(earlier: Path, later: Path, expansion: Expansion) -> bool:
     return False
 
 
+def _cross(arrow: SceneArrow, folded: FoldedGraph, earlier: Path, later: Path) -> None:
+    """Note which iterations the frames that an edge crosses are in; the outermost ones tell."""
+    out, into = arrow.earlier.frames, arrow.later.frames
+    depth = 0
+    while depth < min(len(out), len(into)) and out[depth] == into[depth]:
+        depth += 1
+    if depth < len(out) and out[depth].iteration is None:
+        arrow.left.add(earlier[depth][1])
+        arrow.left_count = folded.groups[out[depth].group].count
+    if depth < len(into) and into[depth].iteration is None:
+        arrow.entered.add(later[depth][1])
+        arrow.entered_count = folded.groups[into[depth].group].count
+
+
 def _boxes(folded: FoldedGraph, keys: list[Key]) -> dict[Key, SceneBox]:
     sums = folded.graph.saved_by_node()
     roles = {item.node: item.role for item in folded.graph.inputs if item.node is not None}
@@ -226,7 +262,7 @@ def _boxes(folded: FoldedGraph, keys: list[Key]) -> dict[Key, SceneBox]:
                 box = SceneBox(key, key.what, group.label, None, number)
             elif node.kind == "leaf":
                 whole = all(frame.iteration is None for frame in key.frames)
-                title = labels[key.number] if whole else node.name
+                title = compact_label(labels[key.number]) if whole else node.name
                 box = SceneBox(key, "leaf", title, node.shape, number, roles.get(number, ""))
             else:
                 box = SceneBox(key, node.kind, short_op(node.op), node.shape, number)

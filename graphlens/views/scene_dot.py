@@ -170,13 +170,16 @@ class _Writer:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.
         yield f'{indent}{name} [class="gl-heading" shape=plaintext style="" label={self._frame_label(frame)}]'
         depth = len(frame.frames)
+        leaves = {box.key for box in self.scene.boxes if box.kind == "leaf"}
         fed = {
             arrow.later
             for arrow in self.scene.arrows
-            if not arrow.carried and arrow.earlier.frames[:depth] == arrow.later.frames[:depth] == frame.frames
+            if not arrow.carried
+            and arrow.earlier.frames[:depth] == arrow.later.frames[:depth] == frame.frames
+            and arrow.earlier not in leaves
         }
         for box in self.scene.boxes:
-            if box.key.frames[:depth] == frame.frames and box.key not in fed and box.key not in self.hubs:
+            if box.key.frames[:depth] == frame.frames and box.key not in fed | leaves:
                 yield f"{indent}{name} -> {self.names[box.key]} [style=invis]"
 
     def _frame_label(self, frame: SceneFrame) -> str:
@@ -230,14 +233,27 @@ class _Writer:
 
 
 def _remark(arrow: SceneArrow) -> str:
-    """What an arrow into or out of a frame stands for, where that is more than one edge."""
-    into = len(arrow.later.frames) > len(arrow.earlier.frames)
-    out = len(arrow.later.frames) < len(arrow.earlier.frames)
-    if arrow.edges == 1 or not (into or out):
-        return ""
-    if out:
-        return f"from {count_text(arrow.edges)} iterations"
-    return "one each" if len(arrow.ports) > 1 else ""
+    """Which iterations an arrow into or out of a frame stands for, where one would not guess it.
+
+    One guesses that the first iteration is entered and the last one left, and that all read the
+    same.
+    """
+    parts = []
+    if arrow.left and arrow.left != {arrow.left_count - 1}:
+        parts.append(f"from {_iterations(arrow.left, arrow.left_count)}")
+    if len(arrow.entered) == arrow.entered_count > 1:
+        parts.append("one each" if arrow.one_each else "")
+    elif arrow.entered and arrow.entered != {0}:
+        parts.append(f"to {_iterations(arrow.entered, arrow.entered_count)}")
+    return " ".join(part for part in parts if part)
+
+
+def _iterations(some: set[int], count: int) -> str:
+    if len(some) == count:
+        return f"all {count_text(count)}"
+    if len(some) == 1:
+        return f"iteration {count_text(min(some) + 1)}"
+    return f"{count_text(len(some))} of {count_text(count)}"
 
 
 def _text(text: str) -> str:

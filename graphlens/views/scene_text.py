@@ -9,14 +9,15 @@ from graphlens.units import bytes_text, count_text, nodes_text
 
 def scene_text(scene: Scene, title: str = "") -> str:
     """The scene as an indented list in forward order; each box names the boxes that it reads."""
-    numbers = {box.key: place + 1 for place, box in enumerate(scene.boxes)}
+    boxes = _nested(scene)
+    numbers = {box.key: place + 1 for place, box in enumerate(boxes)}
     reads: dict[Key, list[SceneArrow]] = {}
     for arrow in scene.arrows:
         reads.setdefault(arrow.later, []).append(arrow)
     lines = [f"{title}: {_size(scene)}" if title else _size(scene), ""]
     opened: tuple[Frame, ...] = ()
     frames = {frame.frames: frame for frame in scene.frames}
-    for box in _nested(scene):
+    for box in boxes:
         around = box.key.frames
         shared = _common(opened, around)
         for depth in range(shared, len(around)):
@@ -48,14 +49,21 @@ def describe(scene: Scene, title: str) -> str:
 
 
 def _nested(scene: Scene) -> list[SceneBox]:
-    """The boxes so ordered that each frame is one stretch, at the place of its first box."""
-    place = {box.key: number for number, box in enumerate(scene.boxes)}
-    first: dict[tuple[Frame, ...], int] = {}
+    """The boxes so ordered that each frame is one stretch, and each leaf stands before its first use."""
+    place = {box.key: (number, 0) for number, box in enumerate(scene.boxes)}
+    uses: dict[Key, int] = {}
+    for arrow in scene.arrows:
+        uses[arrow.earlier] = min(uses.get(arrow.earlier, len(place)), place[arrow.later][0])
+    for box in scene.boxes:
+        if box.kind == "leaf" and box.key in uses:
+            place[box.key] = (uses[box.key], place[box.key][0] - len(place))
+    first: dict[tuple[Frame, ...], tuple[int, int]] = {}
     for box in scene.boxes:
         for depth in range(1, len(box.key.frames) + 1):
-            first.setdefault(box.key.frames[:depth], place[box.key])
+            around = box.key.frames[:depth]
+            first[around] = min(first.get(around, place[box.key]), place[box.key])
 
-    def order(box: SceneBox) -> tuple[int, ...]:
+    def order(box: SceneBox) -> tuple[tuple[int, int], ...]:
         around = box.key.frames
         return (*(first[around[:depth]] for depth in range(1, len(around) + 1)), place[box.key])
 
@@ -75,7 +83,8 @@ def _common(a: tuple[Frame, ...], b: tuple[Frame, ...]) -> int:
 def _size(scene: Scene) -> str:
     total = sum(box.storage_bytes for box in scene.boxes)
     at_least = "at least " if any(box.unknown for box in scene.boxes) else ""
-    return f"{nodes_text(len(scene.graph))}, {at_least}{bytes_text(total)} saved, drawn as {count_text(len(scene.boxes))} boxes"
+    boxes = count_text(len(scene.boxes))
+    return f"{nodes_text(len(scene.graph))}, {at_least}{bytes_text(total)} saved, drawn as {boxes} boxes"
 
 
 def _frame_line(frame: SceneFrame) -> str:
