@@ -26,16 +26,18 @@ LEDGERS = ("read", "freed", "hidden")
 ROLES = ("parameter", "input", "intermediate", "constant")
 MAX_INT = 2**63 - 1
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Controls, line separators, overrides of the writing direction, and what XML cannot hold.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 class Node(NamedTuple):
     """One `grad_fn` node.
 
     `shape`, `dtype` and `device` are those of the forward op's first output (`outputs` counts
-    them); a leaf's are its tensor's. `seq` is autograd's sequence number, None for a leaf.
-    `ledger` says whether the saved tensors could be read: "read"; "freed" by an earlier backward
-    pass; or "hidden", where autograd keeps them out of Python's sight.
+    them); a leaf's are its tensor's. `seq` is autograd's sequence number, counted from the lowest
+    one in the graph so that it does not tell what ran before; None for a leaf. `ledger` says
+    whether the saved tensors could be read: "read"; "freed" by an earlier backward pass; or
+    "hidden", where autograd keeps them out of Python's sight.
     """
 
     op: str
@@ -309,11 +311,12 @@ def _check_counts(what: str, column: Sequence[Any], *, optional: bool = False) -
     """Verify whole numbers ≥ 0 by type and by extremes; `optional` admits None."""
     types = set(map(type, column))
     if types == {int}:
-        if min(column) >= 0 and max(column) <= MAX_INT:
-            return
+        if min(column) < 0 or max(column) > MAX_INT:
+            _check_each(what, column, _is_count)
     elif optional and types <= {int, type(None)}:
-        return _check_counts(what, [value for value in column if value is not None] or [0])
-    return _check_each(what, column, _or_none(_is_count) if optional else _is_count)
+        _check_counts(what, [value for value in column if value is not None] or [0])
+    else:
+        _check_each(what, column, _or_none(_is_count) if optional else _is_count)
 
 
 def _check_each(what: str, values: Iterable[Any], is_valid: Callable[[Any], bool]) -> None:

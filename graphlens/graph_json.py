@@ -7,21 +7,30 @@ Loading runs no code from the file: whatever it holds, the outcome is a checked 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from graphlens.errors import GraphError
-from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor
+from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor, printable
 
 FORMAT = "graphlens/1"
 
 _TABLES: dict[str, Any] = {"nodes": Node, "edges": Edge, "saved": SavedTensor, "inputs": Input, "outputs": Output}
+_MOST_NESTING = 16
 _ROW_TYPES = {str, int, bool, type(None), tuple}
 
 
 def dumps(graph: GradGraph) -> bytes:
-    """The graph as UTF-8 JSON; equal graphs give equal bytes."""
-    parts = [f'{{\n"format": {_text(FORMAT)},\n"meta": {_text(graph.meta)}']
+    """The graph as UTF-8 JSON; equal graphs give equal bytes.
+
+    Raises:
+        GraphError: `meta` holds something that JSON or a report cannot show.
+    """
+    _check_fact(graph.meta)
+    # Mappings are equal whatever the order of their keys, and so must be their text.
+    meta = json.dumps(graph.meta, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    parts = [f'{{\n"format": {_text(FORMAT)},\n"meta": {meta}']
     for name, record in _TABLES.items():
         rows = ",\n".join(map(_text, getattr(graph, name)))
         parts.append(f'"{name}": {{"fields": {_text(record._fields)}, "rows": [\n{rows}\n]}}')
@@ -51,12 +60,36 @@ def loads(data: bytes) -> GradGraph:
     meta = document.get("meta")
     if not isinstance(meta, dict):
         raise GraphError("damaged saved graph: meta is no object")
+    _check_fact(meta)
     tables = {name: _table(document.get(name), name, record) for name, record in _TABLES.items()}
     return GradGraph(meta=meta, **tables).check()
 
 
 def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _check_fact(value: object, nesting: int = _MOST_NESTING) -> None:
+    """Refuse facts that could not be saved again, or that could play tricks on a terminal."""
+    if nesting == 0:
+        raise GraphError(f"meta is nested more than {_MOST_NESTING} deep")
+    if isinstance(value, str):
+        if printable(value) != value:
+            raise GraphError(f"meta holds a text with a control character: {value!a:.40}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_fact(item, nesting - 1)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise GraphError(f"a key of meta is a {type(key).__name__}, not a text")
+            _check_fact(key, nesting - 1)
+            _check_fact(item, nesting - 1)
+    elif isinstance(value, (int, float)):
+        if not abs(value) <= sys.float_info.max:
+            raise GraphError("meta holds a number that is not finite, or huge")
+    elif value is not None:
+        raise GraphError(f"meta holds a {type(value).__name__}, which JSON cannot hold")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.autograd.graph import Node as AutogradNode
 
 from graphlens.capture.environment import describe_environment
-from graphlens.capture.ledger import Ledger, NodeType, dtype_name, look_of, op_name
+from graphlens.capture.ledger import Ledger, dtype_name, look_of, op_name
 from graphlens.capture.walk import Walk, paused_collector, walk
 from graphlens.errors import NoGraphError
-from graphlens.graph import Edge, GradGraph, Input, Node, Output, printable
+from graphlens.graph import GradGraph, Input, Node, Output, printable
 
 Tensors = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
@@ -54,15 +54,10 @@ def _build(
     meta: Mapping[str, Any] | None,
 ) -> GradGraph:
     leaf_names = {id(tensor): printable(str(name)) for name, tensor in reversed(list(names.items()))}
-    leaves = [node.variable for node, seq in zip(found.nodes, found.seqs, strict=True) if seq is None]  # type: ignore[attr-defined]
+    leaves: list[torch.Tensor] = [node.variable for node in found.leaves]  # type: ignore[attr-defined]
     ledger = Ledger((tensor, role_of(tensor)) for tensor in (*leaves, *names.values()))
-
     nodes = [_leaf(tensor, leaf_names.get(id(tensor), "")) for tensor in leaves]
-    node_type, read = ledger.node_type, ledger.read
-    for number in range(len(leaves), len(found.nodes)):
-        live = found.nodes[number]
-        kind = node_type(live)
-        nodes.append(_function(live, kind, found.seqs[number], read(number, live, kind)))
+    nodes.extend(_functions(found, ledger))
 
     position = {id(tensor): number for number, tensor in enumerate(leaves)}
     inputs = [
@@ -81,7 +76,7 @@ def _build(
         shape, dtype, _ = look_of(tensor)
         ends.append(Output(printable(name), found.number[root], tensor.output_nr, shape or (), dtype))
     facts = {**describe_environment(), "dtype": ends[0].dtype, **(meta or {})}
-    return GradGraph(nodes, _edges(found), ledger.records, inputs, ends, facts)
+    return GradGraph(nodes, found.edges, ledger.records, inputs, ends, facts)
 
 
 def role_of(tensor: torch.Tensor) -> str:
@@ -94,13 +89,15 @@ def _named_outputs(tensors: Tensors) -> dict[str, torch.Tensor]:
         return {"output": tensors}
     if isinstance(tensors, Mapping):
         named = {str(name): tensor for name, tensor in tensors.items()}
-    else:
+    elif isinstance(tensors, Sequence) and not isinstance(tensors, str):
         named = {f"output[{k}]": tensor for k, tensor in enumerate(tensors)}
+    else:
+        named = {"output": tensors}
     if not named:
         raise NoGraphError("no tensor to capture: pass at least one output of a forward pass")
     for name, tensor in named.items():
         if not isinstance(tensor, torch.Tensor):
-            raise NoGraphError(f"output `{name}` is a {type(tensor).__name__}, not a tensor; pass tensors")
+            raise NoGraphError(f"output `{name}` is of type {type(tensor).__name__}, not a tensor; pass tensors")
     return named
 
 
@@ -131,36 +128,16 @@ def _leaf(tensor: torch.Tensor, name: str) -> Node:
     return Node("AccumulateGrad", "leaf", None, name, *look_of(tensor))
 
 
-def _function(live: AutogradNode, kind: NodeType, seq: int | None, status: str) -> Node:
-    op = kind.op or op_name(live)
-    metadata = live._input_metadata
-    if not metadata:
-        return Node(op, kind.kind, seq, outputs=0, ledger=status)
-    first = metadata[0]
-    return Node._make((op, kind.kind, seq, "", *look_of(first), len(metadata), status))
+def _functions(found: Walk, ledger: Ledger) -> Iterator[Node]:
+    first_seq = min(found.seqs, default=0)
+    node_type, read = ledger.node_type, ledger.read
+    for number, (live, seq) in enumerate(zip(found.functions, found.seqs, strict=True), len(found.leaves)):
+        kind = node_type(live)
+        status = read(number, live, kind)
+        metadata = live._input_metadata
+        look = look_of(metadata[0]) if metadata else (None, None, None)
+        fields = (kind.op or op_name(live), kind.kind, seq - first_seq, "", *look, len(metadata), status)
+        yield _new(Node, fields)
 
 
 _new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per record
-_SINGLE = tuple((k,) for k in range(64))
-
-
-def _single(value: int) -> tuple[int, ...]:
-    return _SINGLE[value] if value < 64 else (value,)
-
-
-def _edges(found: Walk) -> list[Edge]:
-    edges: list[Edge] = []
-    number = found.number
-    for source, links in enumerate(found.links):
-        ends = [(number[node], slot, port) for slot, (node, port) in enumerate(links) if node is not None]
-        if len(ends) > 1:
-            ends.sort()
-        last = -1
-        for target, slot, port in ends:
-            if target == last:  # a further slot of the same edge, as in x * x
-                _, _, slots, ports = edges.pop()
-                edges.append(Edge(source, target, (*slots, slot), (*ports, port)))
-            else:
-                edges.append(_new(Edge, (source, target, _single(slot), _single(port))))
-                last = target
-    return edges

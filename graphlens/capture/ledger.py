@@ -6,6 +6,7 @@ in-place write; `node._raw_saved_x.data` does none of that. It is private: held 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ class Ledger:
         # Leaves are saved over and over (a hub at every use): what is true of one is worked out
         # once. id() is a safe key only because the tensors are held here.
         self._held = [tensor for tensor, _ in held]
-        self._leaf_facts: dict[int, tuple[Any, ...] | None] = {id(tensor): None for tensor in self._held}
+        self._leaf_facts: dict[int, Facts | None] = {id(tensor): None for tensor in self._held}
         for tensor, role in held:
             for _, part in _parts(tensor):
                 key = _storage_key(part)
@@ -68,21 +69,24 @@ class Ledger:
         """Add the records of one node; return "read", "freed" or "hidden"."""
         empty, found = "", False
         for slot, attribute in kind.raw_slots:
-            raw = getattr(node, attribute)
+            try:
+                raw = getattr(node, attribute)
+            except RuntimeError:  # a freed tuple tells at once, a freed tensor reads as an empty one
+                return "freed"
             if type(raw) is tuple:
                 for position, item in enumerate(raw):
-                    self._add(number, f"{slot}[{position}]", item, item.data)
+                    self._add(number, f"{slot}[{position}]", item.data, item.unpack_hook is not None)
                 continue
             data = raw.data
             if data is None:
                 empty = slot
             else:
                 found = True
-                self._add(number, slot, raw, data)
-        if kind.hides:
-            return "hidden"
+                self._add(number, slot, data, raw.unpack_hook is not None)
         if kind.kind == "custom":
             return self._read_custom(number, node)
+        if kind.hides:
+            return "hidden"
         # An empty slot is an absent optional tensor, or one that a backward pass has freed (with
         # all the others). Only the unpacking accessor tells; with nothing to unpack, no hook fires.
         if empty and not found and _is_freed(node, empty):
@@ -95,79 +99,74 @@ class Ledger:
         except RuntimeError:
             return "freed"
         for position, item in enumerate(raw or ()):
-            self._add(number, f"saved_tensors[{position}]", item, item.data)
+            self._add(number, f"saved_tensors[{position}]", item.data, item.unpack_hook is not None)
         # Tensors set as attributes on ctx are kept too, although autograd does not know of them.
         for name, value in vars(node).items():
             for slot, tensor in _tensors_in(f"ctx.{printable(str(name))}", value):
-                self._add_tensor(number, slot, tensor, packed=False)
+                self._add(number, slot, tensor, packed=False)
         return "read"
 
-    def _add(self, number: int, slot: str, raw: Any, data: Any) -> None:
-        packed = raw.unpack_hook is not None
-        if isinstance(data, torch.Tensor):
-            self._add_tensor(number, slot, data, packed)
+    def _add(self, number: int, slot: str, data: Any, packed: bool) -> None:
+        facts = self._leaf_facts.get(id(data)) or self._facts(slot, data)
+        if facts is not None:
+            self.records.append(_new(SavedTensor, (number, slot, *facts, packed)))
+        elif isinstance(data, torch.Tensor):
+            for suffix, part in _parts(data):
+                self._add(number, slot + suffix, part, packed)
         elif data is not None:
             self.records.append(SavedTensor(number, slot, packed=packed))
 
-    def _add_tensor(self, number: int, slot: str, tensor: torch.Tensor, packed: bool) -> None:
+    def _facts(self, slot: str, data: Any) -> Facts | None:
+        """What a record says of a tensor; None for a sparse one, and for what is no tensor."""
         # The hot path of every capture, once per saved tensor: written out rather than divided.
-        leaf = id(tensor)
-        facts = self._leaf_facts.get(leaf)
-        if facts is not None:
-            self.records.append(_new(SavedTensor, (number, slot, *facts, packed)))
-            return
-        if tensor.layout is not torch.strided:
-            for suffix, part in _parts(tensor):
-                facts = (*look_of(part), *self._room(slot, part, tensor.requires_grad))
-                self.records.append(SavedTensor(number, slot + suffix, *facts, packed))
-            return
-        shape, dtype, device = look_of(tensor)
-        view_bytes, storage, storage_bytes, role = self._room(slot, tensor, tensor.requires_grad)
-        if leaf in self._leaf_facts:
-            self._leaf_facts[leaf] = (shape, dtype, device, view_bytes, storage, storage_bytes, role)
-        fields = (number, slot, shape, dtype, device, view_bytes, storage, storage_bytes, role, packed)
-        self.records.append(_new(SavedTensor, fields))
-
-    def _room(self, slot: str, tensor: torch.Tensor, needs_grad: bool) -> Room:
         try:
             # Not data_ptr(): it is 0 for every tensor on the meta device.
-            held = tensor.untyped_storage()
-            key, storage_bytes = held._cdata, held.nbytes()
-            view_bytes = tensor.nbytes
-        except (RuntimeError, NotImplementedError, TypeError):
-            role = "intermediate" if needs_grad or _RESULT_SLOT.fullmatch(slot) else "constant"
-            return _view_bytes(tensor), None, None, role
-        storages = self._storages
-        found = self._roles.get(key)
-        if found is None:
-            found = "intermediate" if needs_grad or _RESULT_SLOT.fullmatch(slot) else "constant"
-        return view_bytes, storages.setdefault(key, len(storages)), storage_bytes, found
+            held = data.untyped_storage()
+        except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+            return self._facts_without_storage(slot, data)
+        key = held._cdata
+        storage = self._storages.setdefault(key, len(self._storages))
+        role = self._roles.get(key) or _role(slot, data.requires_grad)
+        facts = (*look_of(data), _view_bytes(data), storage, held.nbytes(), role)
+        if id(data) in self._leaf_facts:
+            self._leaf_facts[id(data)] = facts
+        return facts
+
+    def _facts_without_storage(self, slot: str, data: Any) -> Facts | None:
+        if not isinstance(data, torch.Tensor) or len(_parts(data)) > 1:
+            return None
+        return (*look_of(data), _view_bytes(data), None, None, _role(slot, data.requires_grad))
 
 
-Room = tuple[int | None, int | None, int | None, str]  # view bytes, storage, storage bytes, role
+# shape, dtype, device, view bytes, storage, storage bytes, role
+Facts = tuple[tuple[int, ...] | None, str, str, int | None, int | None, int | None, str]
 _new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per record
 Look = tuple[tuple[int, ...] | None, str, str]
 _LOOKS: dict[tuple[tuple[int, ...], torch.dtype, torch.device], Look] = {}
 
 
 def look_of(tensor: Any) -> Look:
-    """Shape, dtype and device as plain values; the shape is None where it is symbolic.
+    """Shape, dtype and device as plain values; the shape is None where it is symbolic or ragged.
 
     Takes a tensor, or autograd's metadata of one. The values are shared between equal looks, of
     which a graph has few.
     """
-    key = (tuple(tensor.shape), tensor.dtype, tensor.device)
     try:
-        return _LOOKS[key]
+        return _LOOKS[tensor.shape, tensor.dtype, tensor.device]
     except KeyError:
-        shape, dtype, device = key
+        shape, dtype, device = tuple(tensor.shape), tensor.dtype, tensor.device
         plain = shape if all(type(length) is int for length in shape) else None
         look = (plain, dtype_name(dtype), str(device))
         if len(_LOOKS) < 10_000:
-            _LOOKS[key] = look
+            _LOOKS[shape, dtype, device] = look
         return look
-    except TypeError:  # a symbolic size has no hash
+    except (TypeError, RuntimeError):  # a symbolic size has no hash, a ragged tensor no shape
         return None, dtype_name(tensor.dtype), str(tensor.device)
+
+
+@functools.cache
+def _role(slot: str, needs_grad: bool) -> str:
+    return "intermediate" if needs_grad or _RESULT_SLOT.fullmatch(slot) else "constant"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import gc
 import heapq
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import NamedTuple
 
 from torch.autograd.graph import Node as AutogradNode
+
+from graphlens.graph import Edge
 
 Links = tuple[tuple[AutogradNode | None, int], ...]
 
 
 class Walk(NamedTuple):
-    """Live autograd nodes in forward order, leaves first, with the links of each."""
+    """Live autograd nodes in forward order, leaves first, and the edges between their numbers."""
 
-    nodes: list[AutogradNode]
-    links: list[Links]
-    seqs: list[int | None]
+    leaves: list[AutogradNode]
+    functions: list[AutogradNode]
+    seqs: list[int]  # autograd's sequence numbers of the functions
     number: dict[AutogradNode, int]
+    edges: list[Edge]
+
+    @property
+    def nodes(self) -> list[AutogradNode]:
+        """All nodes, by number."""
+        return self.leaves + self.functions
 
 
 def is_leaf(node: AutogradNode) -> bool:
@@ -56,77 +62,100 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
     links: dict[AutogradNode, Links] = dict.fromkeys(roots, ())
     stack = list(links)
     leaves: dict[AutogradNode, None] = {}
-    functions: list[tuple[int, AutogradNode]] = []
+    functions: list[AutogradNode] = []
     while stack:
         node = stack.pop()
         following = node.next_functions
-        links[node] = following
         if not following and is_leaf(node):
             leaves[node] = None
             continue
-        functions.append((node._sequence_nr(), node))
-        for later, _ in following:
-            if later is not None and later not in links:
-                links[later] = ()
-                stack.append(later)
+        functions.append(node)
+        links[node] = following
+        for earlier, _ in following:
+            if earlier is not None and earlier not in links:
+                links[earlier] = ()
+                stack.append(earlier)
 
-    functions.sort(key=itemgetter(0))
-    if not _is_forward(functions, links, leaves):
-        functions = _forward_order(functions, links, leaves)
-
-    index: dict[AutogradNode, int] = {}
-    for _, function in functions:
-        for used, _ in links[function]:
-            if used in leaves and used not in index:
-                index[used] = len(index)
-    for node in leaves:  # a leaf that is its own output has no consumer
-        index.setdefault(node, len(index))
-    for _, node in functions:
-        index[node] = len(index)
-    seqs = [*itertools.repeat(None, len(leaves)), *map(itemgetter(0), functions)]
-    return Walk(list(index), [links[node] for node in index], seqs, index)
+    seqs = {node: node._sequence_nr() for node in functions}
+    functions.sort(key=seqs.__getitem__)
+    number = _numbers(functions, links, leaves)
+    edges = _edges(functions, links, number)
+    if edges is None:
+        functions = _forward_order(functions, links, seqs)
+        number = _numbers(functions, links, leaves)
+        edges = _edges(functions, links, number)
+        assert edges is not None, "the graph of an autograd program has no cycle"
+    ordered = sorted(leaves, key=number.__getitem__)
+    return Walk(ordered, functions, list(map(seqs.__getitem__, functions)), number, edges)
 
 
-def _is_forward(
-    functions: list[tuple[int, AutogradNode]],
-    links: dict[AutogradNode, Links],
-    leaves: dict[AutogradNode, None],
-) -> bool:
-    seen: set[AutogradNode | None] = {None, *leaves}
-    for _, node in functions:
-        for earlier, _ in links[node]:
-            if earlier not in seen:
-                return False
-        seen.add(node)
-    return True
+def _numbers(
+    functions: list[AutogradNode], links: dict[AutogradNode, Links], leaves: dict[AutogradNode, None]
+) -> dict[AutogradNode, int]:
+    number: dict[AutogradNode, int] = {}
+    for function in functions:
+        if len(number) == len(leaves):
+            break
+        for node, _ in links[function]:
+            if node in leaves and node not in number:
+                number[node] = len(number)
+    for leaf in leaves:  # a leaf that is its own output has no consumer
+        number.setdefault(leaf, len(number))
+    number.update(zip(functions, range(len(leaves), len(leaves) + len(functions)), strict=True))
+    return number
+
+
+_new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per record
+_ALONE = tuple((k,) for k in range(64))  # shared, as nearly all edges have one slot and one port
+
+
+def _edges(
+    functions: list[AutogradNode], links: dict[AutogradNode, Links], number: dict[AutogradNode, int]
+) -> list[Edge] | None:
+    """The edges sorted by source and target; None if one leads to a later node."""
+    edges: list[Edge] = []
+    for node in functions:
+        source = number[node]
+        ends = [(number[earlier], slot, port) for slot, (earlier, port) in enumerate(links[node]) if earlier is not None]
+        if len(ends) > 1:
+            ends.sort()
+        if ends and ends[-1][0] >= source:
+            return None
+        last = -1
+        for target, slot, port in ends:
+            slots = _ALONE[slot] if slot < 64 else (slot,)
+            ports = _ALONE[port] if port < 64 else (port,)
+            if target == last:  # a further slot of the same edge, as in x * x
+                _, _, earlier_slots, earlier_ports = edges.pop()
+                slots, ports = earlier_slots + slots, earlier_ports + ports
+            edges.append(_new(Edge, (source, target, slots, ports)))
+            last = target
+    return edges
 
 
 def _forward_order(
-    functions: list[tuple[int, AutogradNode]],
-    links: dict[AutogradNode, Links],
-    leaves: dict[AutogradNode, None],
-) -> list[tuple[int, AutogradNode]]:
+    functions: list[AutogradNode], links: dict[AutogradNode, Links], seqs: dict[AutogradNode, int]
+) -> list[AutogradNode]:
     """Kahn's topological order, the lowest sequence number first.
 
     Needed where sequence numbers run against the edges: a view's `grad_fn` is made anew after an
     in-place write, when its consumer already has a number, and each thread counts for itself.
     """
     # The walk's own order breaks ties between equal sequence numbers of different threads.
-    rank = {node: (seq, k) for k, (seq, node) in enumerate(functions)}
+    rank = {node: k for k, node in enumerate(functions)}
     waiting: dict[AutogradNode, int] = {}
-    consumers: dict[AutogradNode, list[AutogradNode]] = {node: [] for node in rank}
-    for node in rank:
-        earlier = {other for other, _ in links[node] if other is not None and other not in leaves}
+    consumers: dict[AutogradNode, list[AutogradNode]] = {node: [] for node in functions}
+    for node in functions:
+        earlier = {other for other, _ in links[node] if other in rank}
         waiting[node] = len(earlier)
         for other in earlier:
-            consumers[other].append(node)
-    by_rank = {key: node for node, key in rank.items()}
+            consumers[other].append(node)  # type: ignore[index]  # None is in no rank
     ready = [rank[node] for node, count in waiting.items() if count == 0]
     heapq.heapify(ready)
-    ordered: list[tuple[int, AutogradNode]] = []
+    ordered: list[AutogradNode] = []
     while ready:
-        node = by_rank[heapq.heappop(ready)]
-        ordered.append((rank[node][0], node))
+        node = functions[heapq.heappop(ready)]
+        ordered.append(node)
         for consumer in consumers[node]:
             waiting[consumer] -= 1
             if waiting[consumer] == 0:

@@ -17,7 +17,7 @@ HEATS: Mapping[str, Callable[[SceneBox], int]] = {
     "bytes": lambda box: box.storage_bytes,
 }
 # A leaf with more arrows than this gets a small copy at each use, so that no arrow crosses the page.
-_MOST_ARROWS_OF_A_LEAF = 5
+_MOST_ARROWS_OF_A_LEAF = 3
 _FONT = "Helvetica"  # every layout program knows its widths; `finish_svg` names fonts like it
 
 
@@ -181,6 +181,9 @@ class _Writer:
         for box in self.scene.boxes:
             if box.key.frames[:depth] == frame.frames and box.key not in fed | leaves:
                 yield f"{indent}{name} -> {self.names[box.key]} [style=invis]"
+        for number, inner in enumerate(self.scene.frames):
+            if inner.frames[:-1] == frame.frames:
+                yield f"{indent}{name} -> t{number} [style=invis]"
 
     def _frame_label(self, frame: SceneFrame) -> str:
         iteration = frame.frames[-1].iteration
