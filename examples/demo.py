@@ -37,6 +37,7 @@ def main(folder: Path) -> None:
         graphlens(f"save {name} -o {out}/{name}.json --force")
         graphlens(f"stats {out}/{name}.json", keep=folder / f"stats-{name}.txt")
         graphlens(f"stats {out}/{name}.json --csv", keep=folder / f"stats-{name}.csv")
+        graphlens(f"render {name} -o {out}/{name}.svg --engine graphlens --force")
         graphlens(f"render {name} --set n=8 --engine torchviz -o {out}/{name}-raw.svg --force")
     print(f"Written to {folder}:")
     for path in sorted(folder.iterdir()):

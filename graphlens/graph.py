@@ -167,6 +167,11 @@ class GradGraph:
     def __repr__(self) -> str:
         return f"<GradGraph: {len(self.nodes):,} nodes, {len(self.edges):,} edges>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from graphlens.notebook import mimebundle
+
+        return mimebundle(self)
+
     def saved_by_node(self) -> list[SavedSums]:
         """The ledger summed per node; the rows add up to the graph's totals."""
         rows = [[0, 0, 0, 0, 0] for _ in self.nodes]

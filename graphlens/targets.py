@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from graphlens.errors import TargetError
 
@@ -41,15 +41,15 @@ def parse_target(text: str) -> Target:
     # From the right, because a path may hold a colon of its own (a drive letter).
     place, colon, factory = text.rpartition(":")
     if colon and place.endswith(".py"):
-        if not Path(place).is_file():
+        if not os.path.isfile(place):
             raise TargetError(f"{text}: there is no file {place}; check the path")
         if not factory.isidentifier():
             raise TargetError(f"{text}: name a factory after the colon, as in {place}:build")
         return Target(text, "file", place, factory)
     if colon and all(part.isidentifier() for part in [*place.split("."), *factory.split(".")]):
         return Target(text, "module", place, factory)
-    if text.endswith(".json"):
-        if not Path(text).is_file():
+    if text.lower().endswith(".json"):
+        if not os.path.isfile(text):
             raise TargetError(f"{text}: there is no such saved graph; check the path")
         return Target(text, "saved", text)
     if text.endswith(".py"):
@@ -75,13 +75,13 @@ def parse_options(settings: Sequence[str]) -> dict[str, object]:
         key, equals, value = setting.partition("=")
         key = key.strip()
         if not equals or not key.isidentifier():
-            raise TargetError(f"--set {setting!r} is not of the form KEY=VALUE, as in --set n=1000")
+            raise TargetError(f"--set {setting!r:.80} is not of the form KEY=VALUE, as in --set n=1000")
         try:
             options[key] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             if not value.replace("-", "_").replace(".", "_").replace("/", "_").isidentifier():
                 raise TargetError(
-                    f"--set {key}: {value!r} is no Python literal; quote a text, as in --set {key}=\"'text'\""
+                    f"--set {key}: {value!r:.80} is no Python literal; quote a text, as in --set {key}=\"'text'\""
                 ) from error
             options[key] = value
     return options

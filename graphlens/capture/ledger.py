@@ -152,16 +152,17 @@ def look_of(tensor: Any) -> Look:
     which a graph has few.
     """
     try:
-        return _LOOKS[tensor.shape, tensor.dtype, tensor.device]
-    except KeyError:
-        shape, dtype, device = tuple(tensor.shape), tensor.dtype, tensor.device
+        key = (tuple(tensor.shape), tensor.dtype, tensor.device)
+        look = _LOOKS.get(key)
+    except (TypeError, RuntimeError):  # a symbolic size has no hash, a ragged tensor no shape
+        return None, dtype_name(tensor.dtype), str(tensor.device)
+    if look is None:
+        shape, dtype, device = key
         plain = shape if all(type(length) is int for length in shape) else None
         look = (plain, dtype_name(dtype), str(device))
         if len(_LOOKS) < 10_000:
-            _LOOKS[shape, dtype, device] = look
-        return look
-    except (TypeError, RuntimeError):  # a symbolic size has no hash, a ragged tensor no shape
-        return None, dtype_name(tensor.dtype), str(tensor.device)
+            _LOOKS[key] = look
+    return look
 
 
 @functools.cache

@@ -116,15 +116,16 @@ def _edges(
     edges: list[Edge] = []
     for node in functions:
         source = number[node]
-        ends = [(number[earlier], slot, port) for slot, (earlier, port) in enumerate(links[node]) if earlier is not None]
+        pairs = enumerate(links[node])
+        ends = [(number[earlier], slot, port) for slot, (earlier, port) in pairs if earlier is not None]
         if len(ends) > 1:
             ends.sort()
         if ends and ends[-1][0] >= source:
             return None
         last = -1
         for target, slot, port in ends:
-            slots = _ALONE[slot] if slot < 64 else (slot,)
-            ports = _ALONE[port] if port < 64 else (port,)
+            slots: tuple[int, ...] = _ALONE[slot] if slot < 64 else (slot,)
+            ports: tuple[int, ...] = _ALONE[port] if port < 64 else (port,)
             if target == last:  # a further slot of the same edge, as in x * x
                 _, _, earlier_slots, earlier_ports = edges.pop()
                 slots, ports = earlier_slots + slots, earlier_ports + ports
@@ -149,7 +150,7 @@ def _forward_order(
         earlier = {other for other, _ in links[node] if other in rank}
         waiting[node] = len(earlier)
         for other in earlier:
-            consumers[other].append(node)  # type: ignore[index]  # None is in no rank
+            consumers[other].append(node)
     ready = [rank[node] for node, count in waiting.items() if count == 0]
     heapq.heapify(ready)
     ordered: list[AutogradNode] = []

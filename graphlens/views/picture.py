@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import FoldedGraph
 from graphlens.analyses.scene import Scene
@@ -91,7 +89,7 @@ class Picture:
 
     def _repr_mimebundle_(
         self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, str]:
         bundle = {"text/plain": self.text}
         try:
             bundle["image/svg+xml"] = self.svg
