@@ -18,7 +18,6 @@ import graphlens
 from graphlens.capture.curve import sample_curve
 from graphlens.lessons.soft_threshold import soft_threshold, soft_threshold_scalar
 from graphlens.records import Curve
-from graphlens.views.comparison_report import comparison_report
 from graphlens.views.curve_plot import plot_curve
 
 T, N = 3.14, 10_000
@@ -90,7 +89,7 @@ def task_f(wasteful: graphlens.Trace) -> graphlens.Comparison:
     assert numpy.allclose(gradient.numpy(), DPHI_DX, rtol=1e-12)
     comparison = graphlens.compare(wasteful, efficient)
     print("F")
-    print(comparison_report(comparison))
+    print(comparison)
     print("The published solution says that I is computed as AᵀA; it is A⁻¹A. And it finds no big difference")
     print("between the gradients because it compares two graphs that were both cut at the same place.")
     return comparison

@@ -8,10 +8,11 @@ from graphlens.analyses.counts import Stats, stats
 from graphlens.analyses.differences import Difference, gradient_differences, output_differences
 from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
 from graphlens.records import RunRecord
+from graphlens.shown import Report
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Report):
     """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph."""
 
     a: RunRecord

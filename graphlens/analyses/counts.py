@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphlens.graph import GradGraph, Node, SavedSums
+from graphlens.shown import Report
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Stats:
+class Stats(Report):
     """Counts of one graph; `depth` is the number of edges on its longest path."""
 
     nodes: int

@@ -6,7 +6,6 @@ in-place write; `node._raw_saved_x.data` does none of that. It is private: held 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from graphlens.graph import SavedTensor, printable
 _RAW = "_raw_saved_"
 # Slots that hold a result of the op itself (autograd saves it detached, so that it does not tell).
 _RESULT_SLOT = re.compile(
-    r"(result\d*|output|out|inverse|[ALPQRSU]|LU|Vh|eigenvalues|eigenvectors|solution|log_?sumexp|values)(\[\d+\])?"
+    r"(result\d*|output|out|inverse|[ALPQRSU]|LU|Vh|eigenvalues|eigenvectors|solution|log_?sumexp|values)"
 )
 # Nodes of autograd itself that save nothing, or whose kept function Python cannot see.
 _HIDING = {"CopySlices", "CppFunction"}
@@ -31,7 +30,7 @@ class NodeType(NamedTuple):
 
     op: str | None
     kind: str
-    raw_slots: tuple[tuple[str, str], ...]  # (slot, attribute)
+    raw_slots: tuple[tuple[str, str, str], ...]  # (slot, attribute, role of what needs no gradient)
     hides: bool
 
 
@@ -68,21 +67,26 @@ class Ledger:
     def read(self, number: int, node: AutogradNode, kind: NodeType) -> str:
         """Add the records of one node; return "read", "freed" or "hidden"."""
         empty, found = "", False
-        for slot, attribute in kind.raw_slots:
+        for slot, attribute, role in kind.raw_slots:
             try:
                 raw = getattr(node, attribute)
             except RuntimeError:  # a freed tuple tells at once, a freed tensor reads as an empty one
                 return "freed"
             if type(raw) is tuple:
                 for position, item in enumerate(raw):
-                    self._add(number, f"{slot}[{position}]", item.data, item.unpack_hook is not None)
+                    self._add(number, f"{slot}[{position}]", role, item.data, item.unpack_hook is not None)
                 continue
             data = raw.data
             if data is None:
                 empty = slot
+                continue
+            found = True
+            # The hot path of every capture, once per saved tensor.
+            facts = self._leaf_facts.get(id(data)) or self._facts(data, role)
+            if facts is not None and raw.unpack_hook is None:
+                self.records.append(_new(SavedTensor, (number, slot) + facts))  # noqa: RUF005  # splatting is slower
             else:
-                found = True
-                self._add(number, slot, data, raw.unpack_hook is not None)
+                self._add(number, slot, role, data, raw.unpack_hook is not None)
         if kind.kind == "custom":
             return self._read_custom(number, node)
         if kind.hides:
@@ -99,47 +103,52 @@ class Ledger:
         except RuntimeError:
             return "freed"
         for position, item in enumerate(raw or ()):
-            self._add(number, f"saved_tensors[{position}]", item.data, item.unpack_hook is not None)
+            slot = f"saved_tensors[{position}]"
+            self._add(number, slot, "constant", item.data, item.unpack_hook is not None)
         # Tensors set as attributes on ctx are kept too, although autograd does not know of them.
         for name, value in vars(node).items():
             for slot, tensor in _tensors_in(f"ctx.{printable(str(name))}", value):
-                self._add(number, slot, tensor, packed=False)
+                self._add(number, slot, "constant", tensor, packed=False)
         return "read"
 
-    def _add(self, number: int, slot: str, data: Any, packed: bool) -> None:
-        facts = self._leaf_facts.get(id(data)) or self._facts(slot, data)
+    def _add(self, number: int, slot: str, role: str, data: Any, packed: bool) -> None:
+        facts = self._leaf_facts.get(id(data)) or self._facts(data, role)
         if facts is not None:
-            self.records.append(_new(SavedTensor, (number, slot, *facts, packed)))
+            self.records.append(SavedTensor(number, slot, *facts[:-1], packed))
         elif isinstance(data, torch.Tensor):
             for suffix, part in _parts(data):
-                self._add(number, slot + suffix, part, packed)
+                self._add(number, slot + suffix, role, part, packed)
         elif data is not None:
             self.records.append(SavedTensor(number, slot, packed=packed))
 
-    def _facts(self, slot: str, data: Any) -> Facts | None:
+    def _facts(self, data: Any, role: str) -> Facts | None:
         """What a record says of a tensor; None for a sparse one, and for what is no tensor."""
-        # The hot path of every capture, once per saved tensor: written out rather than divided.
         try:
             # Not data_ptr(): it is 0 for every tensor on the meta device.
             held = data.untyped_storage()
+            view_bytes = data.nbytes
         except (AttributeError, RuntimeError, NotImplementedError, TypeError):
-            return self._facts_without_storage(slot, data)
+            return self._facts_without_storage(data, role)
         key = held._cdata
-        storage = self._storages.setdefault(key, len(self._storages))
-        role = self._roles.get(key) or _role(slot, data.requires_grad)
-        facts = (*look_of(data), _view_bytes(data), storage, held.nbytes(), role)
+        storages = self._storages
+        shape, dtype, device = look_of(data)
+        if data.requires_grad:
+            role = "intermediate"
+        role = self._roles.get(key, role)
+        facts = (shape, dtype, device, view_bytes, storages.setdefault(key, len(storages)), held.nbytes(), role, False)
         if id(data) in self._leaf_facts:
             self._leaf_facts[id(data)] = facts
         return facts
 
-    def _facts_without_storage(self, slot: str, data: Any) -> Facts | None:
+    def _facts_without_storage(self, data: Any, role: str) -> Facts | None:
         if not isinstance(data, torch.Tensor) or len(_parts(data)) > 1:
             return None
-        return (*look_of(data), _view_bytes(data), None, None, _role(slot, data.requires_grad))
+        role = "intermediate" if data.requires_grad else role
+        return (*look_of(data), _view_bytes(data), None, None, role, False)
 
 
-# shape, dtype, device, view bytes, storage, storage bytes, role
-Facts = tuple[tuple[int, ...] | None, str, str, int | None, int | None, int | None, str]
+# shape, dtype, device, view bytes, storage, storage bytes, role, packed
+Facts = tuple[tuple[int, ...] | None, str, str, int | None, int | None, int | None, str, bool]
 _new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per record
 Look = tuple[tuple[int, ...] | None, str, str]
 _LOOKS: dict[tuple[tuple[int, ...], torch.dtype, torch.device], Look] = {}
@@ -165,11 +174,6 @@ def look_of(tensor: Any) -> Look:
     return look
 
 
-@functools.cache
-def _role(slot: str, needs_grad: bool) -> str:
-    return "intermediate" if needs_grad or _RESULT_SLOT.fullmatch(slot) else "constant"
-
-
 def dtype_name(dtype: torch.dtype) -> str:
     """"float64" for torch.float64."""
     return str(dtype).removeprefix("torch.")
@@ -179,12 +183,21 @@ def _inspect(node: AutogradNode) -> NodeType:
     cls = type(node)
     if isinstance(node, BackwardCFunction):
         return NodeType(printable(cls.__name__), "custom", (), hides=False)
-    raw_slots = tuple((name.removeprefix(_RAW), name) for name in dir(cls) if name.startswith(_RAW))
+    attributes = [name for name in dir(cls) if name.startswith(_RAW)]
+    raw_slots = tuple((_slot(name), name, _role(_slot(name))) for name in attributes)
     if cls.__name__ == "AccumulateGrad":
         return NodeType("AccumulateGrad", "leaf", (), hides=False)
     # C++ extensions share one Python type: their nodes must be asked one by one.
     op = None if cls.__name__ == "CppFunction" else op_name(node)
     return NodeType(op, "function", raw_slots, hides=cls.__name__ in _HIDING)
+
+
+def _slot(attribute: str) -> str:
+    return attribute.removeprefix(_RAW)
+
+
+def _role(slot: str) -> str:
+    return "intermediate" if _RESULT_SLOT.fullmatch(slot) else "constant"
 
 
 def op_name(node: AutogradNode) -> str:

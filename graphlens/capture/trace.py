@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from graphlens.capture.outputs import declared_loss, named_leaves, named_tensors
 from graphlens.capture.walk import is_leaf, paused_collector, walk
 from graphlens.graph import GradGraph
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
+from graphlens.shown import Report
 from graphlens.subject import Subject
 
 Progress = Callable[[str], None]
@@ -62,7 +64,7 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(Report):
     """One subject, run once under observation and then timed.
 
     Attributes:
@@ -246,14 +248,13 @@ def _wanted(program: Program, made: Pass) -> dict[str, torch.Tensor]:
     """The named leaves, and those without a name that the graph leads to."""
     wanted = dict(program.leaves)
     known = set(map(id, wanted.values()))
-    unnamed = 0
+    unnamed = (name for name in map("leaf[{}]".format, itertools.count()) if name not in wanted)
     for node in walk(_root(tensor) for tensor in made.roots.values()).nodes:
         if not is_leaf(node):
             break  # leaves come first
         leaf = node.variable  # type: ignore[attr-defined]
         if id(leaf) not in known:
-            wanted[f"leaf[{unnamed}]"] = leaf
-            unnamed += 1
+            wanted[next(unnamed)] = leaf
     return wanted
 
 
@@ -266,13 +267,16 @@ def _gradients(
 ) -> dict[str, torch.Tensor | None]:
     """The gradient of the sum of `roots` for each tensor; the tensors' own `.grad` is kept."""
     with _cleared(wanted.values()):
-        _backward(roots)
+        _backward(roots, wanted)
         return {name: None if tensor.grad is None else tensor.grad.detach() for name, tensor in wanted.items()}
 
 
-def _backward(roots: Mapping[str, torch.Tensor]) -> None:
+def _backward(roots: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    # The graph behind an input that is no leaf was made once, and every run goes through it.
+    shared = any(tensor.grad_fn is not None for tensor in wanted.values())
     # Not autograd.grad: reentrant checkpoints and some hooks work with a plain backward() only.
-    torch.autograd.backward([tensor.reshape(()) if tensor.ndim else tensor for tensor in roots.values()])
+    ends = [tensor.reshape(()) if tensor.ndim else tensor for tensor in roots.values()]
+    torch.autograd.backward(ends, retain_graph=shared)
 
 
 @contextmanager
@@ -331,9 +335,10 @@ def _time(program: Program, repeats: int, *, backward: bool, progress: Progress)
             _synchronize()
             forward_seconds.append(time.perf_counter() - start)
             if backward:
-                with _cleared(_wanted(program, made).values()):
+                wanted = _wanted(program, made)
+                with _cleared(wanted.values()):
                     start = time.perf_counter()
-                    _backward(made.roots)
+                    _backward(made.roots, wanted)
                     _synchronize()
                     backward_seconds.append(time.perf_counter() - start)
             del made

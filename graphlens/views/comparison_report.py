@@ -18,9 +18,14 @@ from graphlens.views.stats_report import known
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
-def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False) -> str:
-    """Two runs side by side, and why they differ."""
-    return to_text(_comparison_parts(comparison, width), width=width, colour=colour)
+def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False, steps: bool = True) -> str:
+    """Two runs side by side, and why they differ; `steps` adds the commands to type next."""
+    parts = list(_comparison_parts(comparison, width))
+    drawable = [side.target for side in (comparison.a, comparison.b) if side.graph is not None]
+    if steps and drawable:
+        name = drawable[0]
+        parts.append(next_steps(f"graphlens stats {name}", f"graphlens render {name} -o graph.svg"))
+    return to_text(parts, width=width, colour=colour)
 
 
 def _comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -42,7 +47,6 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     yield heading("\nWhy")
     for reason in comparison.reasons:
         yield paragraph(reason.claim, width=width, indent="    ", first="  · ")
-    yield next_steps(f"graphlens stats {a.target}", f"graphlens render {a.target} -o graph.svg")
 
 
 def _short_names(a: str, b: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import FoldedGraph
 from graphlens.analyses.scene import Scene

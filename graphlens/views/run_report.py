@@ -14,9 +14,12 @@ from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
-def run_report(run: RunRecord, *, width: int = 80, colour: bool = False) -> str:
-    """Outputs, loss, gradients and times of one run."""
-    return to_text(_run_parts(run, width), width=width, colour=colour)
+def run_report(run: RunRecord, *, width: int = 80, colour: bool = False, steps: bool = True) -> str:
+    """Outputs, loss, gradients and times of one run; `steps` adds the commands to type next."""
+    parts = list(_run_parts(run, width))
+    if steps and run.graph is not None:
+        parts.append(next_steps(f"graphlens stats {run.target}", f"graphlens render {run.target} -o graph.svg"))
+    return to_text(parts, width=width, colour=colour)
 
 
 def _run_parts(run: RunRecord, width: int) -> Iterator[RenderableType]:
@@ -39,7 +42,6 @@ def _run_parts(run: RunRecord, width: int) -> Iterator[RenderableType]:
     yield Text("")
     times = [_time_row("forward", run.forward), _time_row("backward", run.backward)]
     yield table(("time", "median", "range", ""), times)
-    yield next_steps(f"graphlens stats {run.target}", f"graphlens render {run.target} -o graph.svg")
 
 
 def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:

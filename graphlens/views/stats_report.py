@@ -19,10 +19,22 @@ _MOST_LEAVES = 12
 
 
 def stats_report(
-    target: str, graph: GradGraph, stats: Stats, *, width: int = 80, colour: bool = False
+    target: str,
+    graph: GradGraph | None,
+    stats: Stats,
+    *,
+    width: int = 80,
+    colour: bool = False,
+    steps: bool = True,
 ) -> str:
-    """Counts of one graph, by op, with its leaves."""
-    return to_text(_stats_parts(target, graph, stats, width), width=width, colour=colour)
+    """Counts of one graph, by op, with its leaves; `steps` adds the commands to type next."""
+    parts = _stats_parts(target, graph, stats, width)
+    ends = [_next(target)] if steps else []
+    return to_text((*parts, *ends), width=width, colour=colour)
+
+
+def _next(target: str) -> RenderableType:
+    return next_steps(f"graphlens render {target} -o graph.svg", f"graphlens save {target} -o graph.json")
 
 
 def stats_csv(stats: Stats) -> str:
@@ -36,9 +48,9 @@ def stats_csv(stats: Stats) -> str:
     return stream.getvalue()
 
 
-def _stats_parts(target: str, graph: GradGraph, stats: Stats, width: int) -> Iterator[RenderableType]:
+def _stats_parts(target: str, graph: GradGraph | None, stats: Stats, width: int) -> Iterator[RenderableType]:
     total = stats.total
-    yield from opening(target, graph, graph.meta.get("threads"), width)
+    yield from opening(target, graph, None if graph is None else graph.meta.get("threads"), width)
     yield Text("")
     yield table(
         ("", ""),
@@ -62,7 +74,6 @@ def _stats_parts(target: str, graph: GradGraph, stats: Stats, width: int) -> Ite
     yield from _availability(stats, width)
     yield Text("")
     yield from _leaf_parts(stats, width)
-    yield next_steps(f"graphlens render {target} -o graph.svg", f"graphlens save {target} -o graph.json")
 
 
 def _stats_row(row: Row, total: Row) -> tuple[str, ...]:
