@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 
+from graphlens.analyses.fold.labels import varying_head
 from graphlens.graph import GradGraph
 
 NEVER = -1
@@ -85,6 +86,11 @@ class ForwardSequence:
             )  # fmt: skip
             tokens.append(numbered.setdefault(key, len(numbered)))
         return tokens
+
+    def owner_name(self, leaf: int, other: int) -> str:
+        """ "h.3" for leaf h.3.w and other h.2.w: the name up to the one part that differs, "" if none."""
+        nodes, order = self.graph.nodes, self.order
+        return varying_head(nodes[order[leaf]].name, nodes[order[other]].name)
 
     @cached_property
     def distances(self) -> list[tuple[int, ...]]:

@@ -17,9 +17,11 @@ OWN = 2  # its source is outside, alike, and different in each iteration
 # A frame costs as much as three boxes, and each value that it carries from one iteration to the
 # next as much as one; parallel ops, which need no frame but one box drawn as a stack, cost two. A
 # group must hide at least what it costs: three parallel ops are worth it, two equal neighbours and
-# a chain of four are not.
+# a chain of four are not. A mere pair must hide more, since a reader has to be told what is equal
+# for only one copy less.
 FRAME = 3
 STACK = 2
+PAIR = 8
 
 _ROTATIONS = 8  # how many starts of equal merit are looked at
 
@@ -42,13 +44,14 @@ class Candidate(NamedTuple):
 def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
     """The stretches of the repeat whose wiring repeats too, cut where a reader would begin.
 
-    An iteration begins where the fewest values pass from one to the next; of several such
-    places, at the earliest.
+    An iteration begins where the fewest values pass from one to the next; of several such places,
+    where the last iteration hands the fewest on, and then at the earliest.
     """
     start, end, period = repeat
     crossing = _crossing(sequence, repeat)
     spare = (end - start) % period
-    offsets = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))
+    narrow = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))[:_ROTATIONS]
+    offsets = sorted(narrow, key=lambda offset: (crossing[offset], _handed_on(sequence, repeat, offset), offset))
     best = _first_that_repeats(sequence, repeat, offsets)
     found = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
     narrowest = min(range(period), key=lambda offset: (crossing[offset], offset))
@@ -63,35 +66,28 @@ def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
 
 def _first_that_repeats(sequence: ForwardSequence, repeat: Repeat, offsets: list[int]) -> int:
     start, end, period = repeat
-    for offset in offsets[:_ROTATIONS]:
+    for offset in offsets:
         count = min(3, (end - start - offset) // period)
         if matching(sequence, start + offset, period, count) == count:
             return offset
     return offsets[0]
 
 
+def _handed_on(sequence: ForwardSequence, repeat: Repeat, offset: int) -> int:
+    """How many values of the last iteration are read after it, if iterations begin at an offset."""
+    start, end, period = repeat
+    stop = end - (end - start - offset) % period
+    return sum(use >= stop for use in sequence.last_use[stop - period : stop])
+
+
 def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
     """Per offset into the period, how many values pass from one iteration to the next there."""
     start, end, period = repeat
     sample = start + period * ((end - start) // period // 2)
-    reach: dict[tuple[int, int], int] = {}
-    for place in range(sample, sample + period):
-        row, before = sequence.sources[place], sequence.sources[place - period]
-        for source, other in zip(row, before, strict=True):
-            if source == other:
-                continue
-            if source >= start:
-                key = ((source - start) % period, 0)
-                reach[key] = max(reach.get(key, 0), place - source)
-            elif source < sequence.leaves:
-                # The use of one iteration's weight on both sides of a border is a crossing, too.
-                first = sequence.first_use[source]
-                key = ((first - start) % period, 1)
-                if place - first < period:
-                    reach[key] = max(reach.get(key, 0), place - first)
+    reach = _reach(sequence, start, sample, period)
     steps = [0] * (period + 1)
     always = 0
-    for (offset, _), distance in reach.items():
+    for offset, distance in reach:
         whole, rest = divmod(distance, period)
         always += whole
         low = (offset + 1) % period
@@ -106,6 +102,43 @@ def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
         always += step
         crossing.append(always)
     return crossing
+
+
+def _reach(sequence: ForwardSequence, start: int, sample: int, period: int) -> list[tuple[int, int]]:
+    """What spans part of the period: where each begins (an offset), and how far it reaches.
+
+    That is a value up to its last reader; a leaf of one iteration, from its first reader to its
+    last; and each iteration's leaves together, where their names say that they belong together.
+    """
+    reach: dict[tuple[int, int], int] = {}
+    owned: dict[str, list[int]] = {}
+    for place in range(sample, sample + period):
+        row, before = sequence.sources[place], sequence.sources[place - period]
+        for source, other in zip(row, before, strict=True):
+            if source == other:
+                continue
+            if source >= start:
+                key, distance = ((source - start) % period, 0), place - source
+            elif source < sequence.leaves:
+                first = sequence.first_use[source]
+                key, distance = ((first - start) % period, 1), place - first
+                if distance >= period:
+                    continue
+                owned.setdefault(sequence.owner_name(source, other), []).append(place)
+            else:
+                continue
+            reach[key] = max(reach.get(key, 0), distance)
+    found = [(offset, distance) for (offset, _), distance in reach.items()]
+    owned.pop("", None)
+    if len(owned) == 1:
+        (places,) = owned.values()
+        found.append(((places[0] - start) % period, places[-1] - places[0]))
+    elif len(owned) == 2:
+        # The sample shows the end of one iteration and the start of the next.
+        ending, starting = owned.values()
+        if ending[-1] < starting[0]:
+            found.append(((starting[0] - start) % period, ending[-1] - starting[0] + period))
+    return found
 
 
 def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> list[Candidate]:
@@ -132,7 +165,7 @@ def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carrie
         for source, other in zip(sequence.sources[place], sequence.sources[place - period], strict=True)
         if source < sequence.leaves and source != other
     }
-    cost = STACK if period == 1 and not carried else FRAME + carried
+    cost = STACK if period == 1 and not carried else (FRAME if count > 2 else PAIR) + carried
     return (count - 1) * (period + len(own)) - cost
 
 
