@@ -165,8 +165,11 @@ def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carrie
         for source, other in zip(sequence.sources[place], sequence.sources[place - period], strict=True)
         if source < sequence.leaves and source != other
     }
-    cost = STACK if period == 1 and not carried else (FRAME if count > 2 else PAIR) + carried
-    return (count - 1) * (period + len(own)) - cost
+    if count == 2:
+        cost = PAIR
+    else:
+        cost = STACK if period == 1 and not carried else FRAME
+    return (count - 1) * (period + len(own)) - cost - carried
 
 
 @dataclass
