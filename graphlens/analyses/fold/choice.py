@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from graphlens.analyses.fold.repeats import Repeat, repeats
 from graphlens.analyses.fold.sequence import ForwardSequence
-from graphlens.analyses.fold.wiring import Candidate, Wiring, candidates, wiring_of
+from graphlens.analyses.fold.wiring import Candidate, Wiring, candidates, may_pay, wiring_of
 
 _MOST_CLIPS = 6  # how often what is left of one candidate is tried again
 _UNEVEN = 4  # iterations from which on a repeat that breaks is looked at more closely
@@ -61,13 +61,14 @@ class _Choice:
     def _look_at(self, repeat: Repeat, clips: int) -> None:
         period = repeat.period
         for start, end in self.free.overlapping(repeat.start, repeat.end):
-            whole = (end - start) // period
-            if whole < 2:
+            part = Repeat(start, end, period)
+            if not may_pay(self.sequence, part):
                 continue
-            pieces = candidates(self.sequence, Repeat(start, end, period))
+            whole = (end - start) // period
+            pieces = candidates(self.sequence, part)
             for piece in pieces:
                 self._push(piece, clips)
-            if whole >= _UNEVEN and max((piece.count for piece in pieces), default=0) < whole - 1:
+            if whole >= _UNEVEN and max((piece.times for piece in pieces), default=0) < whole - 1:
                 self._refine(start, end)
 
     def _refine(self, start: int, end: int) -> None:
@@ -80,7 +81,7 @@ class _Choice:
                 # The first iteration reads its values from outside, and so has another rhythm.
                 first = max(start, repeat.start - 2 * repeat.period)
                 trimmed = _alike_only(sequence, repeat._replace(start=first))
-                if trimmed.end - trimmed.start >= 2 * trimmed.period:
+                if may_pay(sequence, trimmed):
                     self._push(trimmed, 0)
 
 

@@ -32,19 +32,35 @@ def draw_links(
 ) -> tuple[Link, ...]:
     """One link for all edges between two boxes that pass the frames alike, in forward order."""
     wires = [{(wire.place, wire.slot): wire.lag for wire in loop.wires} for loop in loops]
+    order = sequence.order
+    links: list[Link] = []
     found: dict[_Key, list[Path]] = {}
+    framed = _framed(len(sequence), loops)
     written = _written(len(sequence), loops, sequence.leaves)
     slots = ((place, slot) for place in written for slot in range(len(sequence.sources[place])))
     for place, slot in itertools.chain(slots, _of_several_boxes(loops, boxes)):
-        source, later = sequence.sources[place][slot], paths.path(place)
+        source = sequence.sources[place][slot]
+        if not (framed[place] or framed[source]):
+            links.append(Link(order[boxes[source]], order[place]))
+            continue
+        later = paths.path(place)
         earlier = paths.path(source) if source >= sequence.leaves else ()
         depth, carried_by, lag = _common(earlier, later)
         enters = () if carried_by is not None else _enters(loops, wires, place, slot, later, depth)
         key = (boxes[source], boxes[place], carried_by, lag, enters)
         found.setdefault(key, []).append(earlier[depth:] if carried_by is None else ())
-    order = sequence.order
-    links = [_link(key, exits, loops, order) for key, exits in found.items()]
-    return tuple(sorted(links, key=lambda link: (link.later, link.earlier)))
+    links += [_link(key, exits, loops, order) for key, exits in found.items()]
+    return tuple(sorted(dict.fromkeys(links), key=lambda link: (link.later, link.earlier)))
+
+
+def _framed(size: int, loops: Sequence[Framed]) -> bytearray:
+    """Which positions are in a group."""
+    framed = bytearray(size)
+    for loop in loops:
+        for start in loop.starts[:1] if isinstance(loop.starts, range) else loop.starts:
+            length = loop.period * (len(loop.starts) if isinstance(loop.starts, range) else 1)
+            framed[start : start + length] = b"\x01" * length
+    return framed
 
 
 def _written(size: int, loops: Sequence[Framed], leaves: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
@@ -55,7 +56,7 @@ class ForwardSequence:
             ports[place] += edge_ports
             sources[place] += (source,) * len(edge_slots)
         for place, row in enumerate(slots):
-            if len(row) > 1 and any(a > b for a, b in zip(row, row[1:], strict=False)):
+            if len(row) > 1 and any(a > b for a, b in itertools.pairwise(row)):
                 by_slot = sorted(zip(row, sources[place], ports[place], strict=True))
                 slots[place], sources[place], ports[place] = zip(*by_slot, strict=True)
         return slots, sources, ports

@@ -29,16 +29,15 @@ Source = tuple[int, int]  # position, port
 
 
 class Candidate(NamedTuple):
-    """`count` iterations of `period` positions from `start` on; `gain` is in boxes not drawn."""
+    """`times` iterations of `period` positions from `start` on."""
 
     start: int
     period: int
-    count: int
-    gain: int
+    times: int
 
     @property
     def end(self) -> int:
-        return self.start + self.period * self.count
+        return self.start + self.period * self.times
 
 
 def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
@@ -53,13 +52,13 @@ def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
     narrow = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))[:_ROTATIONS]
     offsets = sorted(narrow, key=lambda offset: (crossing[offset], _handed_on(sequence, repeat, offset), offset))
     best = _first_that_repeats(sequence, repeat, offsets)
-    found = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
+    found, gain = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
     narrowest = min(range(period), key=lambda offset: (crossing[offset], offset))
     if crossing[narrowest] < crossing[best] and end - start >= 3 * period:
         # One iteration less may be the price of a cleaner cut, or of one that repeats at all.
         count = (end - start - narrowest) // period
-        other = _split(sequence, start + narrowest, period, count, crossing[narrowest])
-        if sum(item.gain for item in other) > sum(item.gain for item in found):
+        other, other_gain = _split(sequence, start + narrowest, period, count, crossing[narrowest])
+        if other_gain > gain:
             found = other
     return found
 
@@ -141,18 +140,23 @@ def _reach(sequence: ForwardSequence, start: int, sample: int, period: int) -> l
     return found
 
 
-def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> list[Candidate]:
-    """Cut `count` iterations wherever the wiring changes; keep the pieces that are worth a frame."""
+def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> tuple[list[Candidate], int]:
+    """Cut `count` iterations wherever the wiring changes; keep the pieces that are worth a frame.
+
+    Returns them with the boxes that they save.
+    """
     pieces: list[Candidate] = []
+    saved = 0
     while count > 0:
         length = matching(sequence, start, period, count)
         for first, alike in _same_outputs(sequence, start, period, length):
             gain = _gain(sequence, first, period, alike, carried)
-            if alike > 1 and gain >= 0:
-                pieces.append(Candidate(first, period, alike, gain))
+            if gain >= 0:
+                pieces.append(Candidate(first, period, alike))
+                saved += gain
         start += length * period
         count -= length
-    return pieces
+    return pieces, saved
 
 
 def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> int:
@@ -181,6 +185,15 @@ class _Slots:
     shared: set[Source]
     owner: dict[Source, tuple[int, int]]  # source → iteration, the slot that names it
     namer: dict[int, int]  # own slot → the first slot of the iteration with the same source
+
+
+def may_pay(sequence: ForwardSequence, repeat: Repeat) -> bool:
+    """Whether a repeat can hide as much as it costs; cheap, and true for all but short ones."""
+    start, end, period = repeat
+    if end - start >= 3 * period:
+        return end - start - period >= STACK
+    most = period + (sum(map(len, sequence.sources[start : start + period])) if period < PAIR else 0)
+    return end - start >= 2 * period and most >= PAIR
 
 
 def matching(sequence: ForwardSequence, start: int, period: int, count: int) -> int:
@@ -354,15 +367,15 @@ def wiring_of(sequence: ForwardSequence, starts: Sequence[int], period: int) -> 
     wires: list[Wire] = []
     for offset in range(period):
         place = shift + offset
-        for slot, source in enumerate(zip(sequence.sources[place], sequence.ports[place], strict=True)):
-            if source[0] >= shift:
+        for slot, (node, port) in enumerate(zip(sequence.sources[place], sequence.ports[place], strict=True)):
+            if node >= shift:
                 continue
-            carried = drawn > 0 and source[0] >= first
+            carried = drawn > 0 and node >= first
             if not carried and _source(sequence, first + offset, slot) == _source(sequence, last + offset, slot):
                 continue
-            lag = drawn - (source[0] - first) // period if carried else 0
+            lag = drawn - (node - first) // period if carried else 0
             given = tuple([_source(sequence, start + offset, slot) for start in starts[: lag or count]])
-            if lag and entries.setdefault(source, given) != given:
+            if lag and entries.setdefault((node, port), given) != given:
                 return None
             wires.append(Wire(place, slot, lag, given))
     return Wiring(drawn, tuple(wires))
