@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from graphlens.analyses.fold.choice import choose
-from graphlens.analyses.fold.labels import family_label, names_label, ops_label, short_op
+from graphlens.analyses.fold.labels import common_heads, heads_label, leaf_label, ops_label, short_op
 from graphlens.analyses.fold.leaves import Family, families
 from graphlens.analyses.fold.links import draw_links
 from graphlens.analyses.fold.records import Box, FoldedGraph, Group, Item, Link, Paths, Totals
@@ -120,11 +120,12 @@ class _Folding:
             level = family.level if family else self.level[place]
             inside.setdefault(level, []).append((place, self._box(place, family, totals[place])))
         of_group = _links_by_group(links)
+        heads = [common_heads(self._own_names(loop)) for loop in self.loops]
         groups: list[Group] = []
         for number in reversed(range(len(self.loops))):
             loop = self.loops[number]
             body = _ordered(inside.pop(number))
-            group = self._group(number, body, of_group.get(number, []))
+            group = self._group(number, body, of_group.get(number, []), heads)
             groups.append(group)
             inside.setdefault(loop.parent, []).append((loop.starts[0], group))
         return _ordered(inside.get(None, [])), tuple(reversed(groups))
@@ -144,11 +145,15 @@ class _Folding:
         nodes, order = self.graph.nodes, self.sequence.order
         if family is None:
             return Box(order[place], totals.nodes, 1, short_op(nodes[order[place]].op), totals)
-        label = family_label([nodes[order[leaf]].name for leaf in family.places])
+        label = leaf_label([nodes[order[leaf]].name for leaf in family.places])
         return Box(order[place], totals.nodes, family.copies, label, totals)
 
-    def _group(self, number: int, body: tuple[Item, ...], links: Sequence[Link]) -> Group:
+    def _group(
+        self, number: int, body: tuple[Item, ...], links: Sequence[Link], heads: Sequence[tuple[str, ...]]
+    ) -> Group:
         loop = self.loops[number]
+        outer = self.loops[loop.parent].drawn if loop.parent is not None else 0
+        inside = heads[loop.parent][outer] if loop.parent is not None and heads[loop.parent] else ""
         nodes, order = self.graph.nodes, self.sequence.order
         ops = [nodes[item.node].op for item in body if isinstance(item, Box) and nodes[item.node].kind != "leaf"]
         ops = ops or [nodes[order[place]].op for place in loop.body]
@@ -163,7 +168,7 @@ class _Folding:
             loop.starts,
             loop.period,
             loop.drawn,
-            names_label(self._own_names(loop)) or ops_label(ops),
+            heads_label(heads[number], inside) if heads[number] else ops_label(ops),
             Totals(*(sum(column) for column in zip(*(item.totals for item in body), strict=True))),
             tuple(link for link in links if link.carried_by == number),
             tuple(link for link, how in enters if how == "first"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from graphlens.analyses.fold.records import Crossing, Link, Path, Paths
@@ -31,18 +32,35 @@ def draw_links(
 ) -> tuple[Link, ...]:
     """One link for all edges between two boxes that pass the frames alike, in forward order."""
     wires = [{(wire.place, wire.slot): wire.lag for wire in loop.wires} for loop in loops]
-    found: dict[_Key, list[Path]] = {}
-    for place in _written(len(sequence), loops, sequence.leaves):
-        later = paths.path(place)
-        for slot, source in enumerate(sequence.sources[place]):
-            earlier = paths.path(source) if source >= sequence.leaves else ()
-            depth, carried_by, lag = _common(earlier, later)
-            enters = () if carried_by is not None else _enters(loops, wires, place, slot, later, depth)
-            key = (boxes[source], boxes[place], carried_by, lag, enters)
-            found.setdefault(key, []).append(earlier[depth:] if carried_by is None else ())
     order = sequence.order
-    links = [_link(key, exits, loops, order) for key, exits in found.items()]
-    return tuple(sorted(links, key=lambda link: (link.later, link.earlier)))
+    links: list[Link] = []
+    found: dict[_Key, list[Path]] = {}
+    framed = _framed(len(sequence), loops)
+    written = _written(len(sequence), loops, sequence.leaves)
+    slots = ((place, slot) for place in written for slot in range(len(sequence.sources[place])))
+    for place, slot in itertools.chain(slots, _of_several_boxes(loops, boxes)):
+        source = sequence.sources[place][slot]
+        if not (framed[place] or framed[source]):
+            links.append(Link(order[boxes[source]], order[place]))
+            continue
+        later = paths.path(place)
+        earlier = paths.path(source) if source >= sequence.leaves else ()
+        depth, carried_by, lag = _common(earlier, later)
+        enters = () if carried_by is not None else _enters(loops, wires, place, slot, later, depth)
+        key = (boxes[source], boxes[place], carried_by, lag, enters)
+        found.setdefault(key, []).append(earlier[depth:] if carried_by is None else ())
+    links += [_link(key, exits, loops, order) for key, exits in found.items()]
+    return tuple(sorted(dict.fromkeys(links), key=lambda link: (link.later, link.earlier)))
+
+
+def _framed(size: int, loops: Sequence[Framed]) -> bytearray:
+    """Which positions are in a group."""
+    framed = bytearray(size)
+    for loop in loops:
+        for start in loop.starts[:1] if isinstance(loop.starts, range) else loop.starts:
+            length = loop.period * (len(loop.starts) if isinstance(loop.starts, range) else 1)
+            framed[start : start + length] = b"\x01" * length
+    return framed
 
 
 def _written(size: int, loops: Sequence[Framed], leaves: int) -> list[int]:
@@ -56,6 +74,15 @@ def _written(size: int, loops: Sequence[Framed], leaves: int) -> list[int]:
         for iteration, start in enumerate(loop.starts):
             written[start : start + loop.period] = body if iteration <= loop.drawn else bytes(loop.period)
     return [place for place in range(leaves, size) if written[place]]
+
+
+def _of_several_boxes(loops: Sequence[Framed], boxes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Places and slots, of all iterations, where each reads its own source and these are not one box."""
+    for loop in loops:
+        for wire in loop.wires:
+            if not wire.lag and len({boxes[source] for source, _ in wire.sources}) > 1:
+                offset = wire.place - loop.starts[loop.drawn]
+                yield from ((start + offset, wire.slot) for start in loop.starts)
 
 
 def _common(earlier: Path, later: Path) -> tuple[int, int | None, int]:

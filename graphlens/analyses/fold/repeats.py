@@ -67,8 +67,7 @@ def _common_after(words: bytes, a: int, b: int) -> int:
     length, step = 0, 8
     while step:
         step = min(step, most - length)
-        # Slices of bytes compare at memory speed, which a loop over tokens does not.
-        if step and words[8 * (a + length) : 8 * (a + length + step)] == words[8 * (b + length) : 8 * (b + length + step)]:
+        if step and _equal(words, a + length, b + length, step):
             length += step
             step *= 2
         elif step > 1:
@@ -85,7 +84,7 @@ def _common_before(words: bytes, a: int, b: int) -> int:
     length, step = 0, 8
     while step:
         step = min(step, most - length)
-        if step and words[8 * (a - length - step) : 8 * (a - length)] == words[8 * (b - length - step) : 8 * (b - length)]:
+        if step and _equal(words, a - length - step, b - length - step, step):
             length += step
             step *= 2
         elif step > 1:
@@ -94,3 +93,8 @@ def _common_before(words: bytes, a: int, b: int) -> int:
         else:
             step = 0
     return length
+
+
+def _equal(words: bytes, a: int, b: int, length: int) -> bool:
+    # Slices of bytes compare at memory speed, which a loop over tokens does not.
+    return words[8 * a : 8 * (a + length)] == words[8 * b : 8 * (b + length)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 
+from graphlens.analyses.fold.labels import varying_head
 from graphlens.graph import GradGraph
 
 NEVER = -1
@@ -54,7 +56,7 @@ class ForwardSequence:
             ports[place] += edge_ports
             sources[place] += (source,) * len(edge_slots)
         for place, row in enumerate(slots):
-            if len(row) > 1 and any(a > b for a, b in zip(row, row[1:], strict=False)):
+            if len(row) > 1 and any(a > b for a, b in itertools.pairwise(row)):
                 by_slot = sorted(zip(row, sources[place], ports[place], strict=True))
                 slots[place], sources[place], ports[place] = zip(*by_slot, strict=True)
         return slots, sources, ports
@@ -85,6 +87,11 @@ class ForwardSequence:
             )  # fmt: skip
             tokens.append(numbered.setdefault(key, len(numbered)))
         return tokens
+
+    def owner_name(self, leaf: int, other: int) -> str:
+        """ "h.3" for leaf h.3.w and other h.2.w: the name up to the one part that differs, "" if none."""
+        nodes, order = self.graph.nodes, self.order
+        return varying_head(nodes[order[leaf]].name, nodes[order[other]].name)
 
     @cached_property
     def distances(self) -> list[tuple[int, ...]]:

@@ -17,9 +17,11 @@ OWN = 2  # its source is outside, alike, and different in each iteration
 # A frame costs as much as three boxes, and each value that it carries from one iteration to the
 # next as much as one; parallel ops, which need no frame but one box drawn as a stack, cost two. A
 # group must hide at least what it costs: three parallel ops are worth it, two equal neighbours and
-# a chain of four are not.
+# a chain of four are not. A mere pair must hide more, since a reader has to be told what is equal
+# for only one copy less.
 FRAME = 3
 STACK = 2
+PAIR = 8
 
 _ROTATIONS = 8  # how many starts of equal merit are looked at
 
@@ -27,71 +29,64 @@ Source = tuple[int, int]  # position, port
 
 
 class Candidate(NamedTuple):
-    """`count` iterations of `period` positions from `start` on; `gain` is in boxes not drawn."""
+    """`times` iterations of `period` positions from `start` on."""
 
     start: int
     period: int
-    count: int
-    gain: int
+    times: int
 
     @property
     def end(self) -> int:
-        return self.start + self.period * self.count
+        return self.start + self.period * self.times
 
 
 def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
     """The stretches of the repeat whose wiring repeats too, cut where a reader would begin.
 
-    An iteration begins where the fewest values pass from one to the next; of several such
-    places, at the earliest.
+    An iteration begins where the fewest values pass from one to the next; of several such places,
+    where the last iteration hands the fewest on, and then at the earliest.
     """
     start, end, period = repeat
     crossing = _crossing(sequence, repeat)
     spare = (end - start) % period
-    offsets = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))
+    narrow = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))[:_ROTATIONS]
+    offsets = sorted(narrow, key=lambda offset: (crossing[offset], _handed_on(sequence, repeat, offset), offset))
     best = _first_that_repeats(sequence, repeat, offsets)
-    found = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
+    found, gain = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
     narrowest = min(range(period), key=lambda offset: (crossing[offset], offset))
     if crossing[narrowest] < crossing[best] and end - start >= 3 * period:
         # One iteration less may be the price of a cleaner cut, or of one that repeats at all.
         count = (end - start - narrowest) // period
-        other = _split(sequence, start + narrowest, period, count, crossing[narrowest])
-        if sum(item.gain for item in other) > sum(item.gain for item in found):
+        other, other_gain = _split(sequence, start + narrowest, period, count, crossing[narrowest])
+        if other_gain > gain:
             found = other
     return found
 
 
 def _first_that_repeats(sequence: ForwardSequence, repeat: Repeat, offsets: list[int]) -> int:
     start, end, period = repeat
-    for offset in offsets[:_ROTATIONS]:
+    for offset in offsets:
         count = min(3, (end - start - offset) // period)
         if matching(sequence, start + offset, period, count) == count:
             return offset
     return offsets[0]
 
 
+def _handed_on(sequence: ForwardSequence, repeat: Repeat, offset: int) -> int:
+    """How many values of the last iteration are read after it, if iterations begin at an offset."""
+    start, end, period = repeat
+    stop = end - (end - start - offset) % period
+    return sum(use >= stop for use in sequence.last_use[stop - period : stop])
+
+
 def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
     """Per offset into the period, how many values pass from one iteration to the next there."""
     start, end, period = repeat
     sample = start + period * ((end - start) // period // 2)
-    reach: dict[tuple[int, int], int] = {}
-    for place in range(sample, sample + period):
-        row, before = sequence.sources[place], sequence.sources[place - period]
-        for source, other in zip(row, before, strict=True):
-            if source == other:
-                continue
-            if source >= start:
-                key = ((source - start) % period, 0)
-                reach[key] = max(reach.get(key, 0), place - source)
-            elif source < sequence.leaves:
-                # The use of one iteration's weight on both sides of a border is a crossing, too.
-                first = sequence.first_use[source]
-                key = ((first - start) % period, 1)
-                if place - first < period:
-                    reach[key] = max(reach.get(key, 0), place - first)
+    reach = _reach(sequence, start, sample, period)
     steps = [0] * (period + 1)
     always = 0
-    for (offset, _), distance in reach.items():
+    for offset, distance in reach:
         whole, rest = divmod(distance, period)
         always += whole
         low = (offset + 1) % period
@@ -108,18 +103,60 @@ def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
     return crossing
 
 
-def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> list[Candidate]:
-    """Cut `count` iterations wherever the wiring changes; keep the pieces that are worth a frame."""
+def _reach(sequence: ForwardSequence, start: int, sample: int, period: int) -> list[tuple[int, int]]:
+    """What spans part of the period: where each begins (an offset), and how far it reaches.
+
+    That is a value up to its last reader; a leaf of one iteration, from its first reader to its
+    last; and each iteration's leaves together, where their names say that they belong together.
+    """
+    reach: dict[tuple[int, int], int] = {}
+    owned: dict[str, list[int]] = {}
+    for place in range(sample, sample + period):
+        row, before = sequence.sources[place], sequence.sources[place - period]
+        for source, other in zip(row, before, strict=True):
+            if source == other:
+                continue
+            if source >= start:
+                key, distance = ((source - start) % period, 0), place - source
+            elif source < sequence.leaves:
+                first = sequence.first_use[source]
+                key, distance = ((first - start) % period, 1), place - first
+                if distance >= period:
+                    continue
+                owned.setdefault(sequence.owner_name(source, other), []).append(place)
+            else:
+                continue
+            reach[key] = max(reach.get(key, 0), distance)
+    found = [(offset, distance) for (offset, _), distance in reach.items()]
+    owned.pop("", None)
+    if len(owned) == 1:
+        (places,) = owned.values()
+        found.append(((places[0] - start) % period, places[-1] - places[0]))
+    elif len(owned) == 2:
+        # The sample shows the end of one iteration and the start of the next.
+        ending, starting = owned.values()
+        if ending[-1] < starting[0]:
+            found.append(((starting[0] - start) % period, ending[-1] - starting[0] + period))
+    return found
+
+
+def _split(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> tuple[list[Candidate], int]:
+    """Cut `count` iterations wherever the wiring changes; keep the pieces that are worth a frame.
+
+    Returns them with the boxes that they save.
+    """
     pieces: list[Candidate] = []
+    saved = 0
     while count > 0:
         length = matching(sequence, start, period, count)
         for first, alike in _same_outputs(sequence, start, period, length):
             gain = _gain(sequence, first, period, alike, carried)
-            if alike > 1 and gain >= 0:
-                pieces.append(Candidate(first, period, alike, gain))
+            if gain >= 0:
+                pieces.append(Candidate(first, period, alike))
+                saved += gain
         start += length * period
         count -= length
-    return pieces
+    return pieces, saved
 
 
 def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> int:
@@ -132,8 +169,11 @@ def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carrie
         for source, other in zip(sequence.sources[place], sequence.sources[place - period], strict=True)
         if source < sequence.leaves and source != other
     }
-    cost = STACK if period == 1 and not carried else FRAME + carried
-    return (count - 1) * (period + len(own)) - cost
+    if count == 2:
+        cost = PAIR
+    else:
+        cost = STACK if period == 1 and not carried else FRAME
+    return (count - 1) * (period + len(own)) - cost - carried
 
 
 @dataclass
@@ -145,6 +185,15 @@ class _Slots:
     shared: set[Source]
     owner: dict[Source, tuple[int, int]]  # source → iteration, the slot that names it
     namer: dict[int, int]  # own slot → the first slot of the iteration with the same source
+
+
+def may_pay(sequence: ForwardSequence, repeat: Repeat) -> bool:
+    """Whether a repeat can hide as much as it costs; cheap, and true for all but short ones."""
+    start, end, period = repeat
+    if end - start >= 3 * period:
+        return end - start - period >= STACK
+    most = period + (sum(map(len, sequence.sources[start : start + period])) if period < PAIR else 0)
+    return end - start >= 2 * period and most >= PAIR
 
 
 def matching(sequence: ForwardSequence, start: int, period: int, count: int) -> int:
@@ -318,15 +367,15 @@ def wiring_of(sequence: ForwardSequence, starts: Sequence[int], period: int) -> 
     wires: list[Wire] = []
     for offset in range(period):
         place = shift + offset
-        for slot, source in enumerate(zip(sequence.sources[place], sequence.ports[place], strict=True)):
-            if source[0] >= shift:
+        for slot, (node, port) in enumerate(zip(sequence.sources[place], sequence.ports[place], strict=True)):
+            if node >= shift:
                 continue
-            carried = drawn > 0 and source[0] >= first
+            carried = drawn > 0 and node >= first
             if not carried and _source(sequence, first + offset, slot) == _source(sequence, last + offset, slot):
                 continue
-            lag = drawn - (source[0] - first) // period if carried else 0
+            lag = drawn - (node - first) // period if carried else 0
             given = tuple([_source(sequence, start + offset, slot) for start in starts[: lag or count]])
-            if lag and entries.setdefault(source, given) != given:
+            if lag and entries.setdefault((node, port), given) != given:
                 return None
             wires.append(Wire(place, slot, lag, given))
     return Wiring(drawn, tuple(wires))
