@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ import torch
 from graphlens.capture.build import capture
 from graphlens.capture.ledger import dtype_name
 from graphlens.capture.outputs import declared_loss, named_leaves, named_tensors
+from graphlens.capture.release import drain
 from graphlens.capture.walk import is_leaf, paused_collector, walk
-from graphlens.graph import GradGraph
+from graphlens.errors import TargetError
+from graphlens.graph import GradGraph, printable
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.shown import Report
 from graphlens.subject import Subject
@@ -53,6 +56,11 @@ class Program:
     times_forward: bool = True
     options: Mapping[str, object] = field(default_factory=dict)
     subject: Subject | None = None
+
+    @property
+    def meta(self) -> dict[str, object]:
+        """What a captured graph says about where it came from."""
+        return {"target": printable(self.name), "options": {key: _plain(value) for key, value in self.options.items()}}
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,10 @@ def subject_program(subject: Subject) -> Program:
         if len(subject.output_names) == len(outputs):
             outputs = dict(zip(subject.output_names, outputs.values(), strict=True))
         if subject.loss is not None:
-            return _reduce(outputs, {subject.loss_name: subject.loss(output)})
+            loss = subject.loss(output)
+            if not isinstance(loss, torch.Tensor):
+                raise TargetError(f"{subject.name}: the loss is a {type(loss).__name__}; return a tensor, as .sum() does")
+            return _reduce(outputs, {subject.loss_name: loss})
         declared = declared_loss(output)
         return _reduce(outputs, outputs if declared is None else {"loss": declared})
 
@@ -172,10 +183,9 @@ def observe(
     Args:
         progress: called with one line before each step.
     """
-    meta = {"target": program.name, "options": dict(program.options)}
     progress(f"{program.name}: running")
     first = program.forward()
-    graph = capture(first.roots, program.leaves, meta=meta) if first.roots else None
+    graph = capture(first.roots, program.leaves, meta=program.meta) if first.roots else None
     outputs = {name: tensor.detach().clone() for name, tensor in first.outputs.items()}
     wanted = _wanted(program, first)
     gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)
@@ -212,13 +222,24 @@ def value_of(tensor: torch.Tensor) -> TensorValue:
 _COMPLEX = (torch.complex64, torch.complex128)
 
 
-def _reduce(outputs: Mapping[str, torch.Tensor], ends: Mapping[str, Any]) -> Pass:
+def _plain(value: object) -> object:
+    """An option as JSON can hold it and a report can show it; what it cannot hold, as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {printable(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:
+        return value
+    return printable(value if isinstance(value, str) else hex(value) if isinstance(value, int) else repr(value))
+
+
+def _reduce(outputs: Mapping[str, torch.Tensor], ends: Mapping[str, torch.Tensor]) -> Pass:
     """Reduce what is differentiated to scalars, and say so."""
     notes: list[str] = []
     scalars: dict[str, torch.Tensor] = {}
     for name, tensor in ends.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"the loss must return a tensor, not {type(tensor).__name__}")
         if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
             continue
         if tensor.dtype.is_complex:
@@ -342,6 +363,7 @@ def _time(program: Program, repeats: int, *, backward: bool, progress: Progress)
                     _synchronize()
                     backward_seconds.append(time.perf_counter() - start)
             del made
+            drain()
     return Timings(timing(forward_seconds if program.times_forward else []), timing(backward_seconds))
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch.autograd.graph import Node as AutogradNode
 
+from graphlens.capture.release import keep_for_release
 from graphlens.graph import Edge
 
 Links = tuple[tuple[AutogradNode | None, int], ...]
@@ -55,7 +56,7 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
     """Every node that `roots` lead to, in a forward order that depends on the program alone.
 
     Leaves come first, in the order of their first use; then the functions, in the order in which
-    the forward pass made them.
+    the forward pass made them. Deep graphs are prepared for being freed, see `release`.
     """
     # Python's wrappers of autograd nodes are made on demand and their ids are reused, so the walk
     # keys on the live objects. Chains run 10⁶ deep, past Python's recursion limit: a stack it is.
@@ -85,6 +86,7 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
         number = _numbers(functions, links, leaves)
         edges = _edges(functions, links, number)
         assert edges is not None, "the graph of an autograd program has no cycle"
+    keep_for_release(functions)
     ordered = sorted(leaves, key=number.__getitem__)
     return Walk(ordered, functions, list(map(seqs.__getitem__, functions)), number, edges)
 
@@ -114,16 +116,19 @@ def _edges(
 ) -> list[Edge] | None:
     """The edges sorted by source and target; None if one leads to a later node."""
     edges: list[Edge] = []
-    for node in functions:
-        source = number[node]
-        pairs = enumerate(links[node])
-        ends = [(number[earlier], slot, port) for slot, (earlier, port) in pairs if earlier is not None]
+    for source, node in enumerate(functions, len(number) - len(functions)):
+        ends = []
+        slot = 0
+        for earlier, port in links[node]:
+            if earlier is not None:
+                ends.append((number[earlier], slot, port))
+            slot += 1  # noqa: SIM113  # enumerate would pack each pair once more
         if len(ends) > 1:
             ends.sort()
-        if ends and ends[-1][0] >= source:
-            return None
         last = -1
         for target, slot, port in ends:
+            if target >= source:
+                return None
             slots: tuple[int, ...] = _ALONE[slot] if slot < 64 else (slot,)
             ports: tuple[int, ...] = _ALONE[port] if port < 64 else (port,)
             if target == last:  # a further slot of the same edge, as in x * x
@@ -162,3 +167,14 @@ def _forward_order(
             if waiting[consumer] == 0:
                 heapq.heappush(ready, rank[consumer])
     return ordered
+
+
+def release(nodes: list[AutogradNode]) -> None:
+    """Empty a list of nodes in forward order, the last one first.
+
+    From torch 2.13 on, a node that Python has seen is freed recursively through its wrapper: a walked
+    graph more than some 40,000 ops deep overflows the stack when its output goes. To free one
+    safely, hold its nodes (`walk(...).nodes`), let go of everything else, and release them here.
+    """
+    while nodes:
+        nodes.pop()
