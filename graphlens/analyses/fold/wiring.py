@@ -149,7 +149,7 @@ def _split(sequence: ForwardSequence, start: int, period: int, count: int, carri
     saved = 0
     while count > 0:
         length = matching(sequence, start, period, count)
-        for first, alike in _same_outputs(sequence, start, period, length):
+        for first, alike in _same_outputs(sequence, start, period, length) if length > 1 else ():
             gain = _gain(sequence, first, period, alike, carried)
             if gain >= 0:
                 pieces.append(Candidate(first, period, alike))
