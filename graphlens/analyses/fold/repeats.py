@@ -29,10 +29,12 @@ def repeats(tokens: Sequence[int]) -> list[Repeat]:
     words = array("q", tokens).tobytes()
     found: list[Repeat] = []
     names = list(tokens)
+    longest, known = Repeat(0, 0, 0), 0
     width = 1
     while 2 * width <= len(tokens):
         _collect(names, width, words, found)
-        longest = max(found, key=lambda repeat: repeat.end - repeat.start, default=Repeat(0, 0, 0))
+        longest = max([longest, *found[known:]], key=lambda repeat: repeat.end - repeat.start)
+        known = len(found)
         if width > len(tokens) - (longest.end - longest.start) + longest.period:
             break
         names = _doubled(names, width)
