@@ -277,7 +277,7 @@ def test_check_notices_a_wrong_merge():
     wrong = [
         replace(result, groups=(replace(loop, wires=loop.wires[1:]), *result.groups[1:])),
         replace(result, items=result.items[1:]),
-        replace(result, box_of=list(range(len(result.graph)))),
+        replace(result, box_of=tuple(range(len(result.graph)))),
         replace(result, groups=(replace(loop, totals=loop.totals._replace(view_bytes=1)), *result.groups[1:])),
     ]
     for broken in wrong:

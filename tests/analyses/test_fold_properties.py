@@ -18,6 +18,7 @@ class Program:
 
     leaves: list[str] = field(default_factory=list)
     functions: list[tuple[str, tuple[tuple[str, int], ...]]] = field(default_factory=list)
+    ports: dict[tuple[int, int], int] = field(default_factory=dict)  # (function, slot) → port, 0 elsewhere
 
     def leaf(self, name: str) -> tuple[str, int]:
         if name not in self.leaves:
@@ -43,14 +44,15 @@ class Program:
                 links.setdefault(index + (shift if kind == "function" else 0), []).append(slot)
             for target in sorted(links):
                 slots = tuple(links[target])
-                edges.append(Edge(number + shift, target, slots, (0,) * len(slots)))
+                ports = tuple(self.ports.get((number, slot), 0) for slot in slots)
+                edges.append(Edge(number + shift, target, slots, ports))
             saved.append(SavedTensor(number + shift, "result", (4,), "float32", "cpu", 16, number, 16, "intermediate"))
         return GradGraph(nodes, edges, saved, (), [Output("y", len(nodes) - 1, 0, (4,), "float32")]).check()
 
 
 OPS = st.sampled_from(["Mul", "Add", "Tanh", "Exp"])
 READS = st.sampled_from(["nothing", "shared", "own", "hub"])
-STEP = st.tuples(st.just("step"), OPS, READS)
+STEP = st.tuples(st.just("step"), OPS, READS | st.sampled_from(["port", "back 2", "back 3", "back 5"]))
 BLOCK = st.recursive(
     st.lists(STEP, min_size=1, max_size=4),
     lambda inner: st.lists(
@@ -75,22 +77,32 @@ def run(program: Program, block: list[tuple], state: tuple[str, int], hub: tuple
             state = program.op("Stack", *(run(program, item[2], state, hub) for _ in range(item[1])))
         else:
             _, op, reads = item
-            extra = {
-                "nothing": [],
-                "shared": [program.leaf(f"shared.{op}")] if reads == "shared" else [],
-                "own": [program.leaf(f"own.{len(program.leaves)}.{op}")] if reads == "own" else [],
-                "hub": [hub],
-            }[reads]
-            state = program.op(op, state, *extra)
+            state = program.op(op, state, *_extra(program, op, reads, hub))
     return state
 
 
+def _extra(program: Program, op: str, reads: str, hub: tuple[str, int]) -> list[tuple[str, int]]:
+    if reads == "nothing":
+        return []
+    if reads == "shared":
+        return [program.leaf(f"shared.{op}")]
+    if reads == "own":
+        return [program.leaf(f"own.{len(program.leaves)}.{op}")]
+    if reads.startswith("back"):
+        return [("function", max(0, len(program.functions) - int(reads[-1])))]
+    if reads == "port":  # as in a loop over the elements of one tensor
+        program.ports[len(program.functions), 1] = len(program.ports)
+    return [hub]
+
+
 @settings(max_examples=300, deadline=None)
-@given(BLOCK)
-def test_nested_programs_fold_without_loss(block: list[tuple]):
+@given(BLOCK, st.lists(st.integers(0, 1000), max_size=3))
+def test_nested_programs_fold_without_loss(block: list[tuple], taps: list[int]):
     program = Program()
     hub = program.op("Hub", program.leaf("x"))
     run(program, block, hub, hub)
+    for tap in taps:
+        program.op("Tap", ("function", tap % len(program.functions)))
     graph = program.graph()
     result = verify(fold(graph))
     assert fold(graph) == result

@@ -7,4 +7,5 @@ from graphlens.analyses.fold.records import FoldedGraph as FoldedGraph
 from graphlens.analyses.fold.records import Group as Group
 from graphlens.analyses.fold.records import Item as Item
 from graphlens.analyses.fold.records import Link as Link
+from graphlens.analyses.fold.records import Path as Path
 from graphlens.analyses.fold.records import Totals as Totals

@@ -107,7 +107,7 @@ class _Folding:
         box_of = [0] * len(order)
         for place, box in enumerate(self.boxes):
             box_of[order[place]] = order[box]
-        return FoldedGraph(self.graph, items, groups, links, order, box_of)
+        return FoldedGraph(self.graph, items, groups, links, order, tuple(box_of))
 
     def _items(self, links: Sequence[Link]) -> tuple[tuple[Item, ...], tuple[Group, ...]]:
         totals = self._totals()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -24,21 +23,22 @@ class Framed(Protocol):
     def wires(self) -> tuple[Wire, ...]: ...
 
 
+_Slot = tuple[int, int]  # place, index of the slot
+_Entry = tuple[int, str, int, int]  # group, how, and which of its iterations: low … high
 _Key = tuple[int, int, "int | None", int, tuple[tuple[int, str], ...]]
+_Way = tuple[Path, list[_Entry]]  # the frames that a link leaves, and those that it enters
 
 
 def draw_links(
     sequence: ForwardSequence, loops: Sequence[Framed], boxes: Sequence[int], paths: Paths
 ) -> tuple[Link, ...]:
     """One link for all edges between two boxes that pass the frames alike, in forward order."""
-    wires = [{(wire.place, wire.slot): wire.lag for wire in loop.wires} for loop in loops]
     order = sequence.order
-    links: list[Link] = []
-    found: dict[_Key, list[Path]] = {}
+    wires = [_Wires(sequence, loop, boxes) for loop in loops]
     framed = _framed(len(sequence), loops)
-    written = _written(len(sequence), loops, sequence.leaves)
-    slots = ((place, slot) for place in written for slot in range(len(sequence.sources[place])))
-    for place, slot in itertools.chain(slots, _of_several_boxes(loops, boxes)):
+    links: list[Link] = []
+    found: dict[_Key, list[_Way]] = {}
+    for place, slot in _drawn_slots(sequence, boxes, wires):
         source = sequence.sources[place][slot]
         if not (framed[place] or framed[source]):
             links.append(Link(order[boxes[source]], order[place]))
@@ -46,43 +46,58 @@ def draw_links(
         later = paths.path(place)
         earlier = paths.path(source) if source >= sequence.leaves else ()
         depth, carried_by, lag = _common(earlier, later)
-        enters = () if carried_by is not None else _enters(loops, wires, place, slot, later, depth)
-        key = (boxes[source], boxes[place], carried_by, lag, enters)
-        found.setdefault(key, []).append(earlier[depth:] if carried_by is None else ())
-    links += [_link(key, exits, loops, order) for key, exits in found.items()]
+        entries: list[_Entry] = []
+        if carried_by is None:
+            entries = _entries(wires, (place, slot), later, depth)
+        names = tuple([(group, how) for group, how, _, _ in entries])
+        way = (earlier[depth:] if carried_by is None else (), entries)
+        found.setdefault((boxes[source], boxes[place], carried_by, lag, names), []).append(way)
+    links += [_link(key, ways, wires, order) for key, ways in found.items()]
     return tuple(sorted(dict.fromkeys(links), key=lambda link: (link.later, link.earlier)))
+
+
+class _Wires:
+    """A group's wires by slot, and those of them that the picture cannot show by one iteration."""
+
+    def __init__(self, sequence: ForwardSequence, loop: Framed, boxes: Sequence[int]) -> None:
+        self.starts, self.base = loop.starts, loop.starts[loop.drawn]
+        self.lags = {(wire.place, wire.slot): wire.lag for wire in loop.wires}
+        self.several: dict[_Slot, int] = {}  # slot → how many iterations are looked at
+        for wire in loop.wires:
+            nodes = [source for source, _ in wire.sources]
+            # What comes before a carried value, and results of another loop, are told one by one.
+            if wire.lag or max(nodes) >= sequence.leaves or len({boxes[node] for node in nodes}) > 1:
+                self.several[wire.place, wire.slot] = len(nodes)
+
+    def slots(self) -> Iterator[_Slot]:
+        for (place, slot), count in self.several.items():
+            yield from ((start + place - self.base, slot) for start in self.starts[:count])
 
 
 def _framed(size: int, loops: Sequence[Framed]) -> bytearray:
     """Which positions are in a group."""
     framed = bytearray(size)
     for loop in loops:
-        for start in loop.starts[:1] if isinstance(loop.starts, range) else loop.starts:
-            length = loop.period * (len(loop.starts) if isinstance(loop.starts, range) else 1)
-            framed[start : start + length] = b"\x01" * length
+        if isinstance(loop.starts, range):
+            end = loop.starts[-1] + loop.period
+            framed[loop.starts[0] : end] = b"\x01" * (end - loop.starts[0])
+        else:
+            for start in loop.starts:
+                framed[start] = 1
     return framed
 
 
-def _written(size: int, loops: Sequence[Framed], leaves: int) -> list[int]:
-    """Positions whose links are drawn: those of each drawn iteration, and of the ones before it.
+def _drawn_slots(sequence: ForwardSequence, boxes: Sequence[int], wires: Sequence[_Wires]) -> Iterator[_Slot]:
+    """The slots whose links, taken together, are all that the picture has.
 
-    The ones before read from outside what the drawn one is carried.
+    Those of the drawn iterations, and what other iterations read from elsewhere.
     """
-    written = bytearray(b"\x01") * size
-    for loop in reversed(loops):
-        body = written[loop.starts[loop.drawn] : loop.starts[loop.drawn] + loop.period]
-        for iteration, start in enumerate(loop.starts):
-            written[start : start + loop.period] = body if iteration <= loop.drawn else bytes(loop.period)
-    return [place for place in range(leaves, size) if written[place]]
-
-
-def _of_several_boxes(loops: Sequence[Framed], boxes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Places and slots, of all iterations, where each reads its own source and these are not one box."""
-    for loop in loops:
-        for wire in loop.wires:
-            if not wire.lag and len({boxes[source] for source, _ in wire.sources}) > 1:
-                offset = wire.place - loop.starts[loop.drawn]
-                yield from ((start + offset, wire.slot) for start in loop.starts)
+    for place in range(sequence.leaves, len(sequence)):
+        if boxes[place] == place:
+            for slot in range(len(sequence.sources[place])):
+                yield place, slot
+    for group in wires:
+        yield from group.slots()
 
 
 def _common(earlier: Path, later: Path) -> tuple[int, int | None, int]:
@@ -93,47 +108,31 @@ def _common(earlier: Path, later: Path) -> tuple[int, int | None, int]:
     return min(len(earlier), len(later)), None, 0
 
 
-def _enters(
-    loops: Sequence[Framed],
-    wires: Sequence[dict[tuple[int, int], int]],
-    place: int,
-    slot: int,
-    later: Path,
-    depth: int,
-) -> tuple[tuple[int, str], ...]:
-    entered = []
-    for level, (group, iteration) in enumerate(later):
-        loop = loops[group]
-        place += loop.starts[loop.drawn] - loop.starts[iteration]
+def _entries(wires: Sequence[_Wires], at: _Slot, later: Path, depth: int) -> list[_Entry]:
+    """How a link passes the frames on its way in, below the `depth` that both ends share."""
+    entries = []
+    place, slot = at
+    for level, (number, iteration) in enumerate(later):
+        group = wires[number]
+        place += group.base - group.starts[iteration]
         if level >= depth:
-            lag = wires[group].get((place, slot))
+            lag = group.lags.get((place, slot))
             how = "shared" if lag is None else "first" if lag else "each"
-            entered.append((group, how))
-    return tuple(entered)
+            one = (place, slot) in group.several
+            low, high = (iteration, iteration) if one else (0, len(group.starts) - 1)
+            entries.append((number, how, low, high))
+    return entries
 
 
-def _link(key: _Key, exits: list[Path], loops: Sequence[Framed], order: Sequence[int]) -> Link:
-    earlier, later, carried_by, lag, enters = key
-    each = any(how == "each" for _, how in enters)
-    return Link(
-        order[earlier],
-        order[later],
-        carried_by,
-        lag,
-        tuple(_crossing_in(group, how, loops[group]) for group, how in enters),
-        tuple(_crossing_out(column, loops, each) for column in zip(*exits, strict=True)),
-    )
-
-
-def _crossing_in(group: int, how: str, loop: Framed) -> Crossing:
-    return Crossing(group, how, 0, 0 if how == "first" else len(loop.starts) - 1)
-
-
-def _crossing_out(column: Sequence[tuple[int, int]], loops: Sequence[Framed], each: bool) -> Crossing:
-    group = column[0][0]
-    last = len(loops[group].starts) - 1
-    iterations = [iteration for _, iteration in column]
-    if each:
-        return Crossing(group, "each", 0, last)
-    low, high = min(iterations), max(iterations)
-    return Crossing(group, "last" if low == last else "each", low, high)
+def _link(key: _Key, ways: list[_Way], wires: Sequence[_Wires], order: Sequence[int]) -> Link:
+    earlier, later, carried_by, lag, names = key
+    enters = []
+    for level, (group, how) in enumerate(names):
+        spans = [entries[level] for _, entries in ways]
+        enters.append(Crossing(group, how, min(span[2] for span in spans), max(span[3] for span in spans)))
+    leaves = []
+    for column in zip(*(exits for exits, _ in ways), strict=True):
+        group = column[0][0]
+        low, high = min(iteration for _, iteration in column), max(iteration for _, iteration in column)
+        leaves.append(Crossing(group, "last" if low == len(wires[group].starts) - 1 else "each", low, high))
+    return Link(order[earlier], order[later], carried_by, lag, tuple(enters), tuple(leaves))

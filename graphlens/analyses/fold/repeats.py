@@ -21,13 +21,22 @@ def repeats(tokens: Sequence[int]) -> list[Repeat]:
     A repeat of period p shows up wherever a window of k tokens, p/2 < k ≤ p, was last seen p
     positions ago. Windows of 1, 2, 4, … tokens are numbered from those of half the length, so that
     all periods together cost O(N log N).
+
+    Two repeats of periods p < q, none of them part of the other, share fewer than p + q positions
+    (Fine and Wilf), so that the second has more than q − p positions of its own. Behind one repeat
+    that covers nearly everything, no much longer period needs to be looked for.
     """
     words = array("q", tokens).tobytes()
     found: list[Repeat] = []
     names = list(tokens)
+    longest, known = Repeat(0, 0, 0), 0
     width = 1
     while 2 * width <= len(tokens):
         _collect(names, width, words, found)
+        longest = max([longest, *found[known:]], key=lambda repeat: repeat.end - repeat.start)
+        known = len(found)
+        if width > len(tokens) - (longest.end - longest.start) + longest.period:
+            break
         names = _doubled(names, width)
         if not names:
             break

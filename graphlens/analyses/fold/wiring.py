@@ -149,7 +149,7 @@ def _split(sequence: ForwardSequence, start: int, period: int, count: int, carri
     saved = 0
     while count > 0:
         length = matching(sequence, start, period, count)
-        for first, alike in _same_outputs(sequence, start, period, length):
+        for first, alike in _same_outputs(sequence, start, period, length) if length > 1 else ():
             gain = _gain(sequence, first, period, alike, carried)
             if gain >= 0:
                 pieces.append(Candidate(first, period, alike))
@@ -191,7 +191,7 @@ def may_pay(sequence: ForwardSequence, repeat: Repeat) -> bool:
     """Whether a repeat can hide as much as it costs; cheap, and true for all but short ones."""
     start, end, period = repeat
     if end - start >= 3 * period:
-        return end - start - period >= STACK
+        return True
     most = period + (sum(map(len, sequence.sources[start : start + period])) if period < PAIR else 0)
     return end - start >= 2 * period and most >= PAIR
 
@@ -309,12 +309,25 @@ def _continues(sequence: ForwardSequence, slots: _Slots, start: int, period: int
 def _same_outputs(sequence: ForwardSequence, start: int, period: int, count: int) -> list[tuple[int, int]]:
     """Cut where iterations differ in who reads them from outside: (start, count) of each piece.
 
-    The last iteration of a piece may differ: it hands its results on.
+    The last iteration of a piece may differ: it hands its results on. Of a pair the other one then
+    hands nothing on, since one iteration makes no habit.
     """
+    done: list[tuple[int, int]] = []
+    waiting = [(start, count)]
+    while waiting:
+        first, length = waiting.pop()
+        pieces = _cut_by_readers(sequence, first, period, length)
+        done.append(pieces.pop())
+        # What an earlier piece passes on to a later one is now read from outside: look again.
+        waiting += pieces
+    return [(first, length) for first, length in sorted(done) if length > 1]
+
+
+def _cut_by_readers(sequence: ForwardSequence, start: int, period: int, count: int) -> list[tuple[int, int]]:
     end = start + period * count
     last_use = sequence.last_use
     read: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(count)]
-    for place in range(start, end - period):
+    for place in range(start, end):
         if last_use[place] >= end:
             iteration, offset = divmod(place - start, period)
             read[iteration].append((offset, sequence.uses_after(place, end)))
@@ -327,6 +340,9 @@ def _same_outputs(sequence: ForwardSequence, start: int, period: int, count: int
             cut = iteration if begins else iteration + 1
             pieces.append((first, cut - first))
             first = cut
+    if count - first == 2 and read[first] and read[first] != read[first + 1]:
+        pieces.append((first, 1))
+        first += 1
     pieces.append((first, count - first))
     return [(start + period * a, length) for a, length in pieces]
 
