@@ -371,11 +371,10 @@ def _check_edges(count: int, leaves: set[int], edges: Sequence[Edge]) -> None:
         raise GraphError("the edges are not sorted, or one stands twice")
     for source in leaves.intersection(sources):
         raise GraphError(f"node {source} is a leaf, where gradients end, and yet an edge leaves it")
-    # Most edges have one slot. Where one has more, its source's slots are taken one by one.
-    pairs = list(zip(sources, slots, strict=True))
+    # An edge with several slots is taken apart, and so are all that leave the same source.
     wide = set(itertools.compress(sources, map((1).__lt__, map(len, slots))))
-    taken = [(source, slot) for source, group in pairs if source in wide for slot in group] if wide else []
-    if len(set(pairs)) < len(pairs) or len(set(taken)) < len(taken):
+    taken = [(edge[0], slot) for edge in edges if edge[0] in wide for slot in edge[2]] if wide else []
+    if _has_twins(sources, slots) or len(set(taken)) < len(taken):
         raise GraphError("one slot of a node is used by two edges")
 
 
@@ -396,7 +395,7 @@ def _check_saved(count: int, leaves: set[int], saved: Sequence[SavedTensor]) -> 
     _check_numbers(numbers, count, "the node of a saved tensor")
     if any(map(operator.gt, numbers, itertools.islice(numbers, 1, None))):
         raise GraphError("the saved tensors are not sorted by node")
-    if len(set(zip(numbers, slots, strict=True))) < len(saved):
+    if _has_twins(numbers, slots):
         raise GraphError("a node saves one slot twice")
     for number in leaves.intersection(numbers):
         raise GraphError(f"node {number} is a leaf, which saves nothing, and yet a tensor is listed for it")
@@ -409,6 +408,17 @@ def _check_saved(count: int, leaves: set[int], saved: Sequence[SavedTensor]) -> 
             raise GraphError(f"storage {storage!r} is out of order or has two sizes")
         if size is None:
             raise GraphError(f"storage {storage} has no size")
+
+
+def _has_twins(owners: Sequence[int], values: Sequence[Any]) -> bool:
+    """Whether an owner has a value twice; `owners` are sorted."""
+    # Most owners have one value or two, and then twins are neighbours. Hashing all pairs costs more.
+    pairs = list(zip(owners, values, strict=True))
+    if any(map(operator.eq, pairs, itertools.islice(pairs, 1, None))):
+        return True
+    crowded = set(itertools.compress(owners, map(operator.eq, owners, itertools.islice(owners, 2, None))))
+    rest = [pair for pair in pairs if pair[0] in crowded] if crowded else []
+    return len(set(rest)) < len(rest)
 
 
 def _check_numbers(numbers: Sequence[Any], count: int, what: str) -> None:

@@ -82,14 +82,14 @@ def _check_fact(value: object, nesting: int = _MOST_NESTING) -> None:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise GraphError(f"a key of meta is a {type(key).__name__}, not a text")
+                raise GraphError(f"a key of meta is of type {type(key).__name__}, not a text")
             _check_fact(key, nesting - 1)
             _check_fact(item, nesting - 1)
     elif isinstance(value, (int, float)):
         if not abs(value) <= sys.float_info.max:
             raise GraphError("meta holds a number that is not finite, or huge")
     elif value is not None:
-        raise GraphError(f"meta holds a {type(value).__name__}, which JSON cannot hold")
+        raise GraphError(f"meta holds a value of type {type(value).__name__}, which JSON cannot hold")
 
 
 def _refuse_constant(name: str) -> NoReturn:

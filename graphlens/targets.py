@@ -43,7 +43,7 @@ def parse_target(text: str) -> Target:
     if colon and place.endswith(".py"):
         if not os.path.isfile(place):
             raise TargetError(f"{text}: there is no file {place}; check the path")
-        if not factory.isidentifier():
+        if not all(part.isidentifier() for part in factory.split(".")):
             raise TargetError(f"{text}: name a factory after the colon, as in {place}:build")
         return Target(text, "file", place, factory)
     if colon and all(part.isidentifier() for part in [*place.split("."), *factory.split(".")]):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from graphlens.analyses.fold import FoldedGraph, fold
 from graphlens.analyses.layout_cost import scene_cost
-from graphlens.analyses.scene import Expansion, Scene, build_scene, group_names
-from graphlens.analyses.select import between, neighbourhood
+from graphlens.analyses.scene import Expansion, Extract, Scene, build_scene, group_names
+from graphlens.analyses.select import between, neighbourhood, part_of
 from graphlens.errors import DrawError
 from graphlens.graph import GradGraph
 
@@ -41,11 +41,9 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
     Raises:
         DrawError: the wish names what is not there, or no folding makes the picture small enough.
     """
+    extract = None
     if wish.focus is not None or wish.path is not None:
-        whole = graph.graph if isinstance(graph, FoldedGraph) else graph
-        if wish.path is not None:
-            whole = between(whole, wish.path)
-        graph = whole if wish.focus is None else neighbourhood(whole, wish.focus, wish.radius)
+        graph, extract = _extract(graph.graph if isinstance(graph, FoldedGraph) else graph, wish)
     folded = graph if isinstance(graph, FoldedGraph) else fold(graph)
     expansion = _expansion(folded, wish)
     _refuse_unrolling(folded, expansion, wish)
@@ -53,14 +51,28 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
     most = deepest if wish.depth is None else min(wish.depth, deepest)
     scene = None
     for depth in range(most, -1, -1):
-        scene = build_scene(folded, replace(expansion, depth=depth))
+        scene = build_scene(folded, replace(expansion, depth=depth), extract)
         if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
             return scene
     assert scene is not None
     raise DrawError(
-        f"even with every repeat closed {len(scene.boxes):,} of {len(folded.graph):,} nodes stay as boxes, too many to "
-        "lay out; show a part (--focus NODE, --path INPUT), write .txt, or raise --max-nodes"
+        f"even with every repeat closed {len(folded.graph):,} nodes need {len(scene.boxes):,} boxes, too many or too "
+        "entangled to lay out; show a part (--focus NODE, --path INPUT) or raise --max-nodes"
     )
+
+
+def _extract(whole: GradGraph, wish: Wish) -> tuple[GradGraph, Extract]:
+    kept, what = None, []
+    if wish.focus is not None:
+        what.append(f"at most {wish.radius} edge{'' if wish.radius == 1 else 's'} from node {wish.focus}")
+    if wish.path is not None:
+        kept = between(whole, wish.path)
+        what.append(f"on the paths from {wish.path}")
+    if wish.focus is not None:
+        kept = neighbourhood(whole, wish.focus, wish.radius, kept)
+    part = part_of(whole, kept or ())
+    focus = None if wish.focus is None else part.nodes.index(wish.focus)
+    return part.graph, Extract(", ".join(what), len(whole), part.nodes, part.outputs, focus)
 
 
 def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:
@@ -86,5 +98,5 @@ def _refuse_unrolling(folded: FoldedGraph, expansion: Expansion, wish: Wish) -> 
     if boxes > wish.max_boxes:
         raise DrawError(
             f"unrolled it would take about {boxes:,} boxes or more, and --max-nodes allows {wish.max_boxes:,}; "
-            "use --expand first,last, or write .txt"
+            "use --expand first,last, or raise --max-nodes"
         )

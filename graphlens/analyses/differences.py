@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ class Difference:
     Attributes:
         a, b: "value", or "none" where autograd gives `None`, or "absent" where a run lacks it.
         max_abs: largest |a − b| over the entries; None where it cannot be formed.
-        relative: max_abs ÷ the largest |b|; None where b is 0 everywhere.
+        relative: max_abs ÷ the largest |b|; None where b is 0 everywhere, or next to nothing.
         ulps: largest |a − b| ÷ spacing of the floating-point numbers at max(|a|, |b|), by entry.
         largest: the largest magnitude on the side that alone has a value.
         note: what the numbers do not tell.
@@ -98,10 +99,12 @@ def _values(name: str, a: TensorValue, b: TensorValue) -> Difference:
     note = "" if a.dtype == b.dtype else f"{a.dtype} against {b.dtype}"
     if not numpy.isfinite(gap).all():
         count = int((~numpy.isfinite(gap)).sum())
-        return Difference(name, "value", "value", note=f"{count:,} entries are not finite on one side only")
+        entries = "1 entry has" if count == 1 else f"{count:,} entries have"
+        return Difference(name, "value", "value", note=f"{entries} no finite difference")
     max_abs = float(gap.max())
     scale = float(numpy.abs(right[numpy.isfinite(right)]).max(initial=0.0))
-    relative = max_abs / scale if scale else None
+    ratio = max_abs / scale if scale else math.inf
+    relative = ratio if math.isfinite(ratio) else None
     return Difference(name, "value", "value", max_abs, relative, _ulps(gap, left, right, a, b), note=note)
 
 

@@ -74,8 +74,9 @@ def _saved_reason(a: RunRecord, b: RunRecord, stats_a: Stats, stats_b: Stats) ->
     if most.storage_bytes > least.storage_bytes:
         yield Reason(
             "more-saved",
-            f"For backward {a.target} keeps {bytes_text(most.storage_bytes)} in {count_text(most.storages)} storages, "
-            f"{b.target} {bytes_text(least.storage_bytes)} in {count_text(least.storages)}.",
+            f"For backward {a.target} keeps {bytes_text(most.storage_bytes)} in {count_text(most.storages)} "
+            f"storage{'s' if most.storages != 1 else ''}, {b.target} {bytes_text(least.storage_bytes)} in "
+            f"{count_text(least.storages)}.",
             {"more": a.target, "storage_bytes": most.storage_bytes, "other": least.storage_bytes},
         )
 
@@ -121,16 +122,58 @@ def value_reasons(
     """What the values say: which outputs and gradients differ, and which one is `None`."""
     for row in outputs:
         yield from _value_reason("output", f"The output {row.name}", row)
-    equal = []
-    for row in gradients:
-        if row.a == row.b == "value":
-            if row.max_abs == 0.0:
-                equal.append(row.name)
+    both = [row for row in gradients if row.a == row.b == "value"]
+    differing = [row for row in both if row.max_abs != 0.0]
+    missing = [row for row in gradients if {row.a, row.b} == {"value", "none"}]
+    if len(differing) > _MOST_SENTENCES:
+        yield _many_differ(differing)
+    else:
+        for row in differing:
             yield from _value_reason("gradient", f"The gradient of {row.name}", row)
-        elif {row.a, row.b} == {"value", "none"}:
-            yield _missing_reason(a, b, row)
+    for has, lacks, rows in (
+        (a, b, [row for row in missing if row.a == "value"]),
+        (b, a, [row for row in missing if row.b == "value"]),
+    ):
+        if len(rows) > _MOST_SENTENCES:
+            yield _many_missing(lacks, rows)
+        else:
+            for row in rows:
+                yield _missing_reason(has, lacks, row)
+    equal = [row.name for row in both if row.max_abs == 0.0]
     if equal:
-        yield Reason("gradient-equal", f"Equal to the last bit: the gradient of {', '.join(equal)}.", {"names": equal})
+        yield Reason("gradient-equal", f"Equal to the last bit: the gradient of {_listed(equal)}.", {"names": equal})
+
+
+# More sentences of one kind than this say less than one sentence about all.
+_MOST_SENTENCES = 6
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= _MOST_SENTENCES:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} and {count_text(len(names) - 3)} others"
+
+
+def _many_differ(rows: list[Difference]) -> Reason:
+    names = [row.name for row in rows]
+    claim = f"The gradients of {_listed(names)} differ"
+    known = [row for row in rows if row.max_abs is not None]
+    evidence: dict[str, Any] = {"names": names}
+    if known:
+        worst = max(known, key=lambda row: row.max_abs or 0.0)
+        ulps = "" if worst.ulps is None else f", {ulps_text(worst.ulps)}"
+        claim += f", most that of {worst.name}: by at most {significant(worst.max_abs or 0.0, 2)}{ulps}"
+        evidence |= {"name": worst.name, "max_abs_diff": worst.max_abs, "ulps": worst.ulps}
+    return Reason("gradient-differs", f"{claim}.", evidence)
+
+
+def _many_missing(lacks: RunRecord, rows: list[Difference]) -> Reason:
+    names = [row.name for row in rows]
+    return Reason(
+        "gradient-none",
+        f"The gradients of {_listed(names)} are None for {lacks.target}, which stands for 0.",
+        {"names": names, "none": lacks.target},
+    )
 
 
 def _value_reason(kind: str, subject: str, row: Difference) -> Iterator[Reason]:
@@ -142,8 +185,7 @@ def _value_reason(kind: str, subject: str, row: Difference) -> Iterator[Reason]:
         yield Reason(f"{kind}-differs", f"{subject} cannot be compared: {row.note}.", {"name": row.name})
 
 
-def _missing_reason(a: RunRecord, b: RunRecord, row: Difference) -> Reason:
-    has, lacks = (a, b) if row.a == "value" else (b, a)
+def _missing_reason(has: RunRecord, lacks: RunRecord, row: Difference) -> Reason:
     value = "" if row.largest is None else f"; {has.target} gives values up to {significant(row.largest, 2)}"
     return Reason(
         "gradient-none",
@@ -154,4 +196,6 @@ def _missing_reason(a: RunRecord, b: RunRecord, row: Difference) -> Reason:
 
 def ulps_text(ulps: float) -> str:
     """ "12 ulp", "2.4e+06 ulp"."""
+    if ulps < 0.95:
+        return f"{significant(ulps, 1)} ulp"
     return f"{ulps:,.0f} ulp" if ulps < 10_000 else f"{significant(ulps, 2)} ulp"

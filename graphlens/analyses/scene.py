@@ -51,7 +51,8 @@ class Expansion:
 class SceneBox:
     """A box; it stands for `nodes` nodes, of which `first` is the first.
 
-    `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
+    `each_bytes` is what every one of them adds to the storage bytes, None if they differ. A closed
+    box stands for `count` iterations, which come after `skipped` others.
     """
 
     key: Key
@@ -60,6 +61,8 @@ class SceneBox:
     shape: tuple[int, ...] | None
     first: int
     role: str = ""
+    count: int = 1
+    skipped: int = 0
     nodes: int = 0
     storage_bytes: int = 0
     each_bytes: int | None = None
@@ -114,19 +117,44 @@ class SceneArrow:
 
 
 @dataclass(frozen=True)
+class Extract:
+    """Which part of a graph a scene shows.
+
+    Attributes:
+        what: the part in words, "on the paths from x".
+        whole: nodes of the whole graph.
+        nodes: for each node of the part its number in the whole graph.
+        outputs: how many outputs of the part are outputs of the whole graph; only those are drawn.
+        focus: the node of the part that was asked for.
+    """
+
+    what: str
+    whole: int
+    nodes: tuple[int, ...]
+    outputs: int
+    focus: int | None = None
+
+
+@dataclass(frozen=True)
 class Scene:
-    """Everything that a drawing needs, in forward order."""
+    """Everything that a drawing needs, in forward order; `focus` is the box that was asked for."""
 
     graph: GradGraph
     boxes: tuple[SceneBox, ...]
     frames: tuple[SceneFrame, ...]
     arrows: tuple[SceneArrow, ...]
+    extract: Extract | None = None
+    focus: Key | None = None
+
+    def number(self, box: SceneBox) -> int:
+        """The number of a box's first node in the whole graph."""
+        return box.first if self.extract is None else self.extract.nodes[box.first]
 
 
 FOLDED = Expansion()
 
 
-def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED) -> Scene:
+def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Extract | None = None) -> Scene:
     """Which boxes a picture shows, in which frames, with which arrows between them."""
     graph = folded.graph
     paths = _paths(folded)
@@ -147,11 +175,13 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED) -> Scene:
             _cross(arrow, folded, paths[target], paths[source])
             if len(arrow.ends) < 2:
                 arrow.ends.add((target, ports[0]))
-    for place, output in enumerate(graph.outputs):
+    for place, output in enumerate(graph.outputs if extract is None else graph.outputs[: extract.outputs]):
         key = Key((), "output", place)
         boxes[key] = SceneBox(key, "output", output.name, output.shape, output.node)
         arrows[keys[output.node], key, False] = SceneArrow(keys[output.node], key, False, output.shape, 1)
-    return Scene(graph, tuple(boxes.values()), _frames(folded, boxes.values()), tuple(arrows.values()))
+    focus = None if extract is None or extract.focus is None else keys[extract.focus]
+    frames = _frames(folded, boxes.values())
+    return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus)
 
 
 def short_op(op: str) -> str:
@@ -169,10 +199,10 @@ def compact_label(label: str) -> str:
 
 
 def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
-    """The names by which groups can be asked for: their labels, and "1", "2", … in order."""
+    """The names by which groups can be asked for: their labels, whole or compact, and "1", "2", … in order."""
     names: dict[str, frozenset[int]] = {}
     for group in folded.groups:
-        for name in (group.label, str(group.number + 1)):
+        for name in {group.label, compact_label(group.label), str(group.number + 1)}:
             names[name] = names.get(name, frozenset()) | {group.number}
     return names
 
@@ -259,7 +289,9 @@ def _boxes(folded: FoldedGraph, keys: list[Key]) -> dict[Key, SceneBox]:
             node = folded.graph.nodes[number]
             if key.what != "node":
                 group = folded.groups[key.number]
-                box = SceneBox(key, key.what, group.label, None, number)
+                skipped = 1 if key.what == "middle" else 0
+                count = group.count - 2 * skipped
+                box = SceneBox(key, key.what, group.label, None, number, count=count, skipped=skipped)
             elif node.kind == "leaf":
                 whole = all(frame.iteration is None for frame in key.frames)
                 title = compact_label(labels[key.number]) if whole else node.name

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from graphlens.capture.ledger import dtype_name
 from graphlens.errors import MeasureError
 from graphlens.records import Curve
 from graphlens.subject import Subject
@@ -25,7 +26,8 @@ def sample_curve(subject: Subject, low: float, high: float, points: int) -> Curv
     first = subject.args[0]
     if first.numel() != 1 or not first.dtype.is_floating_point:
         raise MeasureError(
-            f"{subject.name} takes a tensor of shape {list(first.shape)}, so that its curve cannot be drawn; {_WAY_OUT}"
+            f"{subject.name} takes a tensor of {dtype_name(first.dtype)} and shape {list(first.shape)}, so that its "
+            f"curve cannot be drawn; {_WAY_OUT}"
         )
     grid = torch.linspace(low, high, points, dtype=first.dtype).tolist()
     values: list[float] = []
@@ -53,4 +55,7 @@ def _evaluate(subject: Subject, point: torch.Tensor) -> tuple[float, float | Non
 
 def _argument_name(module: Callable[..., object]) -> str:
     function = module.forward if isinstance(module, torch.nn.Module) else module
-    return next(iter(inspect.signature(function).parameters), "input")
+    try:
+        return next(iter(inspect.signature(function).parameters), "input")
+    except (TypeError, ValueError):  # some of torch's built-in functions tell none
+        return "input"

@@ -66,7 +66,8 @@ class Ledger:
 
     def read(self, number: int, node: AutogradNode, kind: NodeType) -> str:
         """Add the records of one node; return "read", "freed" or "hidden"."""
-        empty, found = "", False
+        empty: list[str] = []
+        found = False
         for slot, attribute, role in kind.raw_slots:
             try:
                 raw = getattr(node, attribute)
@@ -78,7 +79,7 @@ class Ledger:
                 continue
             data = raw.data
             if data is None:
-                empty = slot
+                empty.append(slot)
                 continue
             found = True
             # The hot path of every capture, once per saved tensor.
@@ -93,7 +94,7 @@ class Ledger:
             return "hidden"
         # An empty slot is an absent optional tensor, or one that a backward pass has freed (with
         # all the others). Only the unpacking accessor tells; with nothing to unpack, no hook fires.
-        if empty and not found and _is_freed(node, empty):
+        if not found and any(_is_freed(node, slot) for slot in empty):
             return "freed"
         return "read"
 

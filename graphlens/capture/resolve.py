@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import graphlens
-from graphlens.capture.trace import Program, subject_program, tensors_program
+from graphlens.capture.program import Program, subject_program, tensors_program
 from graphlens.errors import GraphlensError, TargetError
 from graphlens.lessons import FACTORIES
 from graphlens.subject import Subject
@@ -84,7 +84,8 @@ def _described(value: object) -> str:
     if isinstance(value, (tuple, list)):
         inside = ", ".join(type(item).__name__ for item in value[:4])
         return f"a {type(value).__name__} of {len(value)} ({inside})"
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _check_options(target: Target, factory: Callable[..., Any], options: Mapping[str, object]) -> None:
@@ -145,6 +146,14 @@ def _import_module(target: Target) -> ModuleType:
         raise
 
 
+_neighbours: set[str] = set()  # modules that the last file target imported from its own folder
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    place = getattr(module, "__file__", None)
+    return place is not None and Path(place).is_relative_to(folder) and not _is_library(place)
+
+
 def _import_file(target: Target) -> ModuleType:
     path = Path(target.place).resolve()
     name = f"graphlens_target_{path.stem}"
@@ -152,10 +161,18 @@ def _import_file(target: Target) -> ModuleType:
     if spec is None or spec.loader is None:
         raise TargetError(f"{target.text}: {target.place} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
-    # Its neighbours can be imported, as when the file is run by itself.
+    # Its neighbours can be imported, as when the file is run by itself; those of a target before it
+    # are forgotten, because old/model.py and new/model.py may each have a data.py.
+    for neighbour in _neighbours:
+        sys.modules.pop(neighbour, None)
+    _neighbours.clear()
     sys.path.insert(0, str(path.parent))
+    before = set(sys.modules)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        _neighbours.update(new for new in set(sys.modules) - before if _lies_in(path.parent, sys.modules[new]))
     return module
 
 

@@ -118,11 +118,9 @@ def _edges(
     edges: list[Edge] = []
     for source, node in enumerate(functions, len(number) - len(functions)):
         ends = []
-        slot = 0
-        for earlier, port in links[node]:
+        for slot, (earlier, port) in enumerate(links[node]):
             if earlier is not None:
                 ends.append((number[earlier], slot, port))
-            slot += 1  # noqa: SIM113  # enumerate would pack each pair once more
         if len(ends) > 1:
             ends.sort()
         last = -1

@@ -15,7 +15,7 @@ from graphlens.errors import NoGraphError, TargetError
 from graphlens.targets import Target, parse_options, parse_target
 
 if TYPE_CHECKING:
-    from graphlens.capture.trace import Program
+    from graphlens.capture.program import Program
     from graphlens.graph import GradGraph
     from graphlens.records import RunRecord
 
@@ -47,7 +47,7 @@ class Progress:
     """One line on stderr that says what is going on; silent without a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
+        self._live = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def __call__(self, message: str) -> None:
         """Replace the line."""
@@ -120,6 +120,6 @@ def load_saved(target: Target, settings: tuple[str, ...]) -> GradGraph:
 
 def page() -> dict[str, Any]:
     """Width and colour for a report: the terminal's; 80 columns and plain where there is none."""
-    is_terminal = sys.stdout.isatty()
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size((80, 24)).columns if is_terminal else 80
     return {"width": max(60, min(width, 110)), "colour": is_terminal}

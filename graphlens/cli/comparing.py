@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
-from graphlens.cli.common import page, repeats_option, run_target, target_options
+from graphlens.cli.common import (
+    Progress,
+    build_program,
+    load_saved,
+    page,
+    progressing,
+    repeats_option,
+    target_options,
+)
+from graphlens.errors import TargetError
+from graphlens.records import RunRecord
+from graphlens.targets import Target, parse_target
 
 
 @click.command()
@@ -18,16 +31,41 @@ def compare(a: str, b: str, settings: tuple[str, ...], as_json: bool, quiet: boo
     --set applies to both; a saved graph takes no part in it.
     """
     from graphlens.analyses.comparison import compare_records
-    from graphlens.targets import parse_target
     from graphlens.views.comparison_report import comparison_report
     from graphlens.views.documents import comparison_document, to_json
 
-    kinds = [parse_target(text).kind for text in (a, b)]
-    records = [
-        run_target(text, () if kind == "saved" and kinds != ["saved"] * 2 else settings, repeats=repeats,
-                   backward=True, quiet=quiet)
-        for text, kind in zip((a, b), kinds, strict=True)
-    ]  # fmt: skip
+    targets = [parse_target(text) for text in (a, b)]
+    live = [target for target in targets if target.kind != "saved"]
+    if settings and not live:
+        raise TargetError("two saved graphs take no --set; name the targets that they were captured from")
+    with progressing(quiet) as progress:
+        runs = iter(_run(live, settings, repeats, progress))
+        records = [RunRecord(t.text, load_saved(t, ())) if t.kind == "saved" else next(runs) for t in targets]
+    if a == b:
+        records = [replace(record, target=f"{a} ({side})") for record, side in zip(records, "ab", strict=True)]
     comparison = compare_records(*records)
     text = to_json(comparison_document(comparison)) if as_json else comparison_report(comparison, **page())
     click.echo(text, nl=as_json)
+
+
+def _run(targets: list[Target], settings: tuple[str, ...], repeats: int, progress: Progress) -> list[RunRecord]:
+    """Run the targets for their values one after the other, then time them in turns."""
+    if not targets:
+        return []
+    progress("loading torch")
+    programs, records = [], []
+    from graphlens.capture.resolve import user_code
+    from graphlens.capture.timing import time_programs
+    from graphlens.capture.trace import observe
+
+    for target in targets:
+        # Run right after it is built, so that equal programs meet equal random numbers.
+        programs.append(build_program(target, settings))
+        with user_code(target, "the backward pass"):
+            records.append(observe(programs[-1], progress=progress).record())
+    with user_code(targets[-1], "a repeated run"):
+        timings = time_programs(programs, repeats, progress=progress)
+    return [
+        replace(record, forward=timing.forward, backward=timing.backward)
+        for record, timing in zip(records, timings, strict=True)
+    ]

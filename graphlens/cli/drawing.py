@@ -14,7 +14,7 @@ from graphlens.targets import Target, parse_target
 
 if TYPE_CHECKING:
     from graphlens.analyses.compose import Wish
-    from graphlens.capture.trace import Pass, Program
+    from graphlens.capture.program import Pass, Program
     from graphlens.graph import GradGraph
     from graphlens.views.scene_dot import Look
 
@@ -130,7 +130,7 @@ def _draw_raw(
         return data
     title = options["title"] or f"Backward graph of {target}"
     description = f"{len(graph):,} nodes and {len(graph.edges):,} edges, drawn one box per node."
-    return finish_svg(data, title=title, description=description, prefix=id_prefix(target))
+    return finish_svg(data, title=title, description=description, prefix=id_prefix(target, title + dot))
 
 
 def _draw_folded(target: str, suffix: str, graph: GradGraph, options: dict[str, Any]) -> tuple[bytes, int]:

@@ -31,5 +31,9 @@ def lessons(as_json: bool, quiet: bool) -> None:
         return
     for name, summary, options in rows:
         defaults = "  ".join(f"{key}={p.default}" for key, p in options.items())
-        click.echo(f"{name}\n    {summary}\n    {defaults}\n")
-    click.echo("Next: graphlens run soft-threshold -o plot.svg · graphlens compare wasteful efficient")
+        click.echo(f"{name}\n{_indented(summary)}\n{_indented(defaults)}\n")
+    click.echo("Next: graphlens run soft-threshold -o plot.svg\n      graphlens compare wasteful efficient")
+
+
+def _indented(text: str) -> str:
+    return click.wrap_text(text, 80, "    ", "    ")

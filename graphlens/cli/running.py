@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -71,7 +72,7 @@ def _plot(
     kind = Path(output).suffix.lower().removeprefix(".")
     if kind not in ("svg", "png", "pdf"):
         raise click.UsageError(f"a plot is written as one of .svg, .png, .pdf, not {output}")
-    if not ends[0] < ends[1]:
+    if not -math.inf < ends[0] < ends[1] < math.inf:
         raise click.UsageError(f"--range must go from a lower to a higher number, got {ends[0]:g} {ends[1]:g}")
     check_writable(output, force=force)
     with progressing(quiet) as progress:

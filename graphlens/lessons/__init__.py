@@ -63,6 +63,6 @@ FACTORIES: dict[str, Callable[..., Subject]] = {
 
 def _dtype(name: str) -> torch.dtype:
     dtypes = {"float64": torch.float64, "float32": torch.float32}
-    if name not in dtypes:
+    if not isinstance(name, str) or name not in dtypes:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, dtypes))}, got {name!r}")
     return dtypes[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -21,9 +21,9 @@ from graphlens.views.table import heading, paragraph, table, to_text
 def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False, steps: bool = True) -> str:
     """Two runs side by side, and why they differ; `steps` adds the commands to type next."""
     parts = list(_comparison_parts(comparison, width))
-    drawable = [side.target for side in (comparison.a, comparison.b) if side.graph is not None]
-    if steps and drawable:
-        name = drawable[0]
+    graphs = [side.graph for side in (comparison.a, comparison.b) if side.graph is not None]
+    if steps and graphs and graphs[0].meta.get("target"):
+        name = graphs[0].meta["target"]
         parts.append(next_steps(f"graphlens stats {name}", f"graphlens render {name} -o graph.svg"))
     return to_text(parts, width=width, colour=colour)
 
@@ -40,7 +40,10 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
         yield table(("output", *names, "largest difference"), map(_difference_row, comparison.outputs), left=3)
     if comparison.gradients:
         yield Text("")
-        yield table(("gradient", *names, "largest difference"), map(_difference_row, comparison.gradients), left=3)
+        shown = _most_telling(comparison.gradients)
+        yield table(("gradient", *names, "largest difference"), map(_difference_row, shown), left=3)
+        if len(shown) < len(comparison.gradients):
+            yield Text(f"… and {count_text(len(comparison.gradients) - len(shown))} more (--json lists them all)")
     for side in (a, b):
         for note in side.notes:
             yield paragraph(f"{side.target}: {note}.", width=width)
@@ -92,13 +95,24 @@ def _range(timing: Timing | None) -> str:
     return "" if timing is None else f"{seconds_text(timing.min)} to {seconds_text(timing.max)}"
 
 
+_MOST_GRADIENTS = 40
+
+
+def _most_telling(rows: Sequence[Difference]) -> Sequence[Difference]:
+    """All rows where they are few; else those with a value on one side only, then the largest differences."""
+    if len(rows) <= _MOST_GRADIENTS:
+        return rows
+    return sorted(rows, key=lambda row: (row.a == row.b, -(row.max_abs or 0.0)))[:_MOST_GRADIENTS]
+
+
 _STATUS = {"value": "value", "none": "None", "absent": "absent"}
 
 
 def _difference_row(row: Difference) -> tuple[str, str, str, str]:
     if row.max_abs is None:
         text = "" if row.largest is None else f"the value is at most {significant(row.largest, 2)}"
-        text = text or row.note
+        if row.a == row.b == "value":
+            text = row.note
     elif row.max_abs == 0.0:
         text = "equal to the last bit"
     else:

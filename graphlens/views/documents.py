@@ -67,7 +67,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "gradients": {row.name: _difference(row) for row in comparison.gradients},
         "time": {"forward": _times(a.forward, b.forward), "backward": _times(a.backward, b.backward)},
         "why": [
-            {"code": reason.code, "claim": reason.claim, "evidence": dict(reason.evidence)}
+            {"code": reason.code, "claim": reason.claim, "evidence": _evidence(reason.evidence)}
             for reason in comparison.reasons
         ],
     }
@@ -83,6 +83,10 @@ def _side(run: RunRecord, stats: Stats | None) -> dict[str, Any]:
         "loss": _number(run.loss),
         "threads": run.threads,
     }
+
+
+def _evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(fact) if isinstance(fact, float) else fact for name, fact in facts.items()}
 
 
 def _difference(row: Difference) -> dict[str, Any]:

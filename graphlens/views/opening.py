@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.graph import GradGraph
+from graphlens.graph import GradGraph, printable
 from graphlens.views.table import heading, paragraph
 
 NOT_MEASURED = "not measured"
@@ -16,13 +16,13 @@ NOT_MEASURED = "not measured"
 
 def opening(title: str, graph: GradGraph | None, threads: Any, width: int) -> Iterator[RenderableType]:
     """The title, with dtype and threads; then the options, if there are any."""
-    facts = [] if graph is None else [str(graph.meta.get("dtype", ""))]
+    facts = [] if graph is None else [printable(str(graph.meta.get("dtype", "")))]
     if type(threads) is int:
         facts.append(f"{threads} thread{'s' if threads != 1 else ''}")
-    yield heading(title, ", ".join(fact for fact in facts if fact), width=width)
+    yield heading(printable(title), ", ".join(fact for fact in facts if fact), width=width)
     options = {} if graph is None else graph.meta.get("options", {})
     if isinstance(options, Mapping) and options:
-        yield paragraph(" ".join(f"{key}={value}" for key, value in options.items()), width=width)
+        yield paragraph(" ".join(printable(f"{key}={value}") for key, value in options.items()), width=width)
 
 
 def next_steps(*commands: str) -> RenderableType:

@@ -14,7 +14,7 @@ from graphlens.errors import DrawError
 from graphlens.files import check_writable, write_bytes
 from graphlens.graph import GradGraph
 from graphlens.views import layout
-from graphlens.views.scene_dot import Look, scene_dot
+from graphlens.views.scene_dot import Look, box_tips, scene_dot
 from graphlens.views.scene_text import describe, scene_text
 from graphlens.views.svg import finish_svg, id_prefix
 
@@ -48,12 +48,14 @@ class Picture:
     def svg(self) -> str:
         """SVG with title, description and ids of its own."""
         title = self.look.title or f"Backward graph of {self.name}"
+        dot = self.dot
         return finish_svg(
-            layout.lay_out(self.dot, "svg"),
+            layout.lay_out(dot, "svg"),
             title=title,
             description=describe(self.scene, self.name),
-            prefix=id_prefix(self.name),
+            prefix=id_prefix(self.name, f"{self.look} {dot}"),
             adapts=self.look.theme == "auto",
+            tips=box_tips(self.scene),
         ).decode()
 
     def encode(self, suffix: str, *, dpi: int | None = None) -> bytes:

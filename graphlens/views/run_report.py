@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
+from graphlens.analyses.differences import largest
 from graphlens.graph import shape_text
 from graphlens.records import RunRecord, TensorValue, Timing
-from graphlens.units import seconds_text
+from graphlens.units import count_text, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import heading, paragraph, table, to_text
 
@@ -33,15 +34,39 @@ def _run_parts(run: RunRecord, width: int) -> Iterator[RenderableType]:
         yield Text(f"\n{run.loss_name} = {run.loss:.12g}")
     if run.gradients:
         yield heading(f"\nGradient of {run.loss_name} with respect to")
+        yield from _gradient_table(run) if len(run.gradients) > _FEW_GRADIENTS else _gradient_values(run, width)
+    yield Text("")
+    times = [_time_row("forward", run.forward), _time_row("backward", run.backward)]
+    yield table(("time", "median", "range", ""), times)
+
+
+_FEW_GRADIENTS = 12
+_MOST_GRADIENTS = 60
+
+
+def _gradient_values(run: RunRecord, width: int) -> Iterator[RenderableType]:
     for name, gradient in run.gradients.items():
         if gradient.value is None:
             yield paragraph(f"None: {gradient.reason}", width=width, indent="    ", first=f"{name}  ")
         else:
             yield Text(f"{name}  {shape_text(gradient.value.shape)}")
             yield Text(_values(gradient.value, width))
-    yield Text("")
-    times = [_time_row("forward", run.forward), _time_row("backward", run.backward)]
-    yield table(("time", "median", "range", ""), times)
+
+
+def _gradient_table(run: RunRecord) -> Iterator[RenderableType]:
+    """One line each; those that are None come first, because they are what one looks for."""
+    rows = sorted(run.gradients.items(), key=lambda item: item[1].value is not None)
+    shown = []
+    for name, gradient in rows[:_MOST_GRADIENTS]:
+        if gradient.value is None:
+            shown.append((name, "", f"None: {gradient.reason}"))
+        else:
+            most = largest(gradient.value)
+            size = "values not available" if most is None else f"up to {significant(most, 3)}"
+            shown.append((name, shape_text(gradient.value.shape), size))
+    yield table(("", "shape", "value"), shown, left=3)
+    if len(rows) > _MOST_GRADIENTS:
+        yield Text(f"… and {count_text(len(rows) - _MOST_GRADIENTS)} more, each with a value (--json lists them all)")
 
 
 def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:
@@ -51,10 +76,15 @@ def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:
     return (name, seconds_text(timing.median), spread, f"{timing.repeats} runs after a warm-up")
 
 
+_MOST_ENTRIES = 100
+
+
 def _values(tensor: TensorValue, width: int) -> str:
     if tensor.value is None:
         return "  values not available"
+    if tensor.value.size > _MOST_ENTRIES:
+        return f"  {count_text(tensor.value.size)} entries up to {significant(largest(tensor) or 0.0, 3)} in magnitude"
     import numpy
 
-    text = numpy.array2string(tensor.value, precision=8, max_line_width=width - 2, threshold=64, edgeitems=3)
+    text = numpy.array2string(tensor.value, precision=8, max_line_width=width - 2, threshold=_MOST_ENTRIES)
     return "\n".join(f"  {line}" for line in text.split("\n"))

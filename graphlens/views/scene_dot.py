@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame
+from graphlens.analyses.layout_cost import copied_leaves
+from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
 from graphlens.graph import shape_text
 from graphlens.units import bytes_text, count_text, nodes_text, percent_text
 from graphlens.views.palette import DARK, LIGHT, Palette
+from graphlens.views.scene_text import arrow_remark, iterations_text, part_text
 
 HEATS: Mapping[str, Callable[[SceneBox], int]] = {
     "count": lambda box: box.nodes,
     "bytes": lambda box: box.storage_bytes,
 }
-# A leaf with more arrows than this gets a small copy at each use, so that no arrow crosses the page.
-_MOST_ARROWS_OF_A_LEAF = 3
+# Names of leaves are broken at dots into lines of about so many characters, and shortened beyond
+# so many: an ellipse around one long line would make the picture several screens wide.
+_LINE = 24
+_MOST_OF_A_NAME = 96
 _FONT = "Helvetica"  # every layout program knows its widths; `finish_svg` names fonts like it
 
 
@@ -37,15 +42,52 @@ def scene_dot(scene: Scene, look: Look) -> str:
     return "\n".join(_Writer(scene, look).lines()) + "\n"
 
 
+def heat_step(value: int, most: int) -> int:
+    """The shade of a box: 0 for nothing, 5 for the most."""
+    share = value / most if most else 0.0
+    # Rounded up, so that only nothing looks like nothing; but a share just above a fifth is a fifth.
+    return max(math.ceil(round(share * 5, 1)), 1 if value else 0)
+
+
+def box_tips(scene: Scene) -> dict[str, str]:
+    """What a reader may want to know of a box that is pointed at, by the box's name in the DOT text."""
+    names = _names(scene)
+    tips = {names[box.key]: _tip(scene, box) for box in scene.boxes}
+    for arrow in scene.arrows:
+        tips[_copy(names, arrow)] = tips[names[arrow.earlier]]
+    return tips
+
+
+def _names(scene: Scene) -> dict[Key, str]:
+    return {box.key: f"b{number}" for number, box in enumerate(scene.boxes)}
+
+
+def _copy(names: Mapping[Key, str], arrow: SceneArrow) -> str:
+    return f"{names[arrow.earlier]}_{names[arrow.later]}"
+
+
+def _tip(scene: Scene, box: SceneBox) -> str:
+    """Node numbers stand without separators, ready for `--focus`."""
+    number = scene.number(box)
+    if box.kind == "output":
+        return f"{box.title}: output of node {number}"
+    title = box.title if box.kind in ("leaf", "closed", "middle") else scene.graph.nodes[box.first].op
+    where = f"node {number}" if box.nodes == 1 else f"{nodes_text(box.nodes)}, the first is node {number}"
+    return f"{title or '(unnamed)'}: {where}"
+
+
 class _Writer:
     def __init__(self, scene: Scene, look: Look) -> None:
         self.scene = scene
         self.look = look
         self.palette: Palette = DARK if look.theme == "dark" else LIGHT
-        self.names = {box.key: f"b{number}" for number, box in enumerate(scene.boxes)}
+        self.names = _names(scene)
         values = [HEATS[look.heat](box) for box in scene.boxes] if look.heat else []
         self.most, self.whole = max(values, default=0), sum(values)
-        self.hubs = self._hubs()
+        copied = copied_leaves(scene)
+        self.copied = {box.key: box for box in scene.boxes if box.key in copied}
+        self.frames = {frame.frames: frame for frame in scene.frames}
+        self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
 
     def lines(self) -> Iterator[str]:
         palette = self.palette
@@ -63,8 +105,14 @@ class _Writer:
             f'  edge [fontname="{_FONT}" fontsize=9 arrowsize=0.6 penwidth=0.9 class="gl-arrow" '
             f'color="{palette.arrow}" fontcolor="{palette.text}"{backward}]'
         )
-        yield from self._inside(())
-        yield from self._caption()
+        if self.look.caption:
+            # The graph has one label, which is the heading; the label of a frame around all is the caption.
+            yield "  subgraph cluster_all {"
+            yield f'    graph [peripheries=0 labelloc=b label={_html([_small(self.look.caption)])}]'
+            yield from self._inside(())
+            yield "  }"
+        else:
+            yield from self._inside(())
         for arrow in self.scene.arrows:
             yield from self._arrow(arrow)
         yield "}"
@@ -73,7 +121,7 @@ class _Writer:
         """The boxes of one frame, then the frames in it; frames are few levels deep."""
         indent = "  " * (len(around) + 1)
         for box in self.scene.boxes:
-            if box.key.frames == around and box.key not in self.hubs:
+            if box.key.frames == around and box.key not in self.copied:
                 yield f"{indent}{self.names[box.key]} {self._box(box)}"
         for number, frame in enumerate(self.scene.frames):
             if frame.frames[:-1] == around:
@@ -81,7 +129,7 @@ class _Writer:
                 yield f"{indent}subgraph cluster_{number} {{"
                 yield (
                     f'{indent}  graph [id="frame{number}" class="gl-frame" label="" style="rounded,filled" '
-                    f'fillcolor="{fill}" color="{line}" penwidth=1.4]'
+                    f'fillcolor="{fill}" color="{line}" penwidth=1.4 peripheries=1]'
                 )
                 yield from self._frame_heading(frame, f"t{number}", f"{indent}  ")
                 yield from self._inside(frame.frames)
@@ -89,7 +137,7 @@ class _Writer:
 
     def _heading(self) -> str:
         graph = self.scene.graph
-        facts = [nodes_text(len(graph))]
+        facts = [nodes_text(len(graph)) if self.scene.extract is None else part_text(self.scene.extract)]
         total = sum(box.storage_bytes for box in self.scene.boxes)
         unknown = sum(box.unknown for box in self.scene.boxes)
         facts.append(f"{'≥ ' if unknown else ''}{bytes_text(total)} saved (storage)")
@@ -101,33 +149,29 @@ class _Writer:
             lines.append(_small(f"the stronger the orange, the larger the share of all {unit}, in percent"))
         return _html(lines)
 
-    def _caption(self) -> Iterator[str]:
-        if self.look.caption:
-            yield f'  caption [class="gl-heading" shape=plaintext style="" label={_html([_small(self.look.caption)])}]'
-            for box in self.scene.boxes:
-                if box.kind == "output":
-                    yield f"  {self.names[box.key]} -> caption [style=invis]"
-
     def _box(self, box: SceneBox) -> str:
         fill, line = self.palette.boxes[box.kind]
         classes = f"gl-{box.kind}"
         if self.look.heat and box.kind != "output":
-            step = self._heat_step(box)
+            step = heat_step(HEATS[self.look.heat](box), self.most)
             fill, classes = self.palette.heat[step], f"{classes} gl-heat{step}"
         attributes = [f"label={self._box_label(box)}", f'class="{classes}"', f'fillcolor="{fill}"', f'color="{line}"']
         if box.kind in ("leaf", "output"):
             attributes.append("shape=ellipse style=filled")
-        if box.nodes > 1:
-            attributes.append("peripheries=2")
+        if box.kind in ("leaf", "closed", "middle") and box.nodes > 1:
+            attributes.append("peripheries=2")  # not on functions: the frame around them says it
+        if box.key == self.scene.focus:
+            attributes.append("penwidth=3")
         return f"[{' '.join(attributes)}]"
 
     def _box_label(self, box: SceneBox) -> str:
         shape = "" if box.shape is None else shape_text(box.shape)
         # The gap belongs to the bold part: a leading gap would be lost between two pieces of text.
-        if box.kind == "middle":
-            lines = [_text(f"… {box.title}")]
-        elif box.kind in ("leaf", "output", "closed"):
-            lines = [_bold(f"{box.title or '(unnamed)'}  ") + _text(shape)]
+        if box.kind in ("closed", "middle"):
+            lines = [_bold(f"{iterations_text(box)}  ") + _text(compact_label(box.title))]
+        elif box.kind in ("leaf", "output"):
+            *lines, last = _wrapped(self._name(box) or "(unnamed)")
+            lines = [*map(_bold, lines), _bold(f"{last}  ") + _text(shape)]
         else:
             lines = [_text(f"{box.title}  {shape}")]
         details = [part for part in (self._count(box), self._saves(box), self._share(box)) if part]
@@ -135,12 +179,17 @@ class _Writer:
             lines.append(_small(" · ".join(details)))
         return _html(lines)
 
+    def _name(self, box: SceneBox) -> str:
+        """A leaf's name; "…" stands for what the label of the frame around it says."""
+        around = self.frames.get(box.key.frames)
+        prefix = "" if around is None else f"{compact_label(around.label)}."
+        return f"….{box.title.removeprefix(prefix)}" if prefix and box.title.startswith(prefix) else box.title
+
     def _count(self, box: SceneBox) -> str:
         if box.kind in ("closed", "middle"):
             return nodes_text(box.nodes)
         if box.kind == "leaf":
-            many = f"× {count_text(box.nodes)} " if box.nodes > 1 else ""
-            return f"{many}{box.role}".strip()
+            return f"{count_text(box.nodes)} {box.role or 'leave'}s" if box.nodes > 1 else box.role
         return ""
 
     def _saves(self, box: SceneBox) -> str:
@@ -160,30 +209,32 @@ class _Writer:
         value = HEATS[self.look.heat](box)
         return percent_text(value, self.whole) if value else ""
 
-    def _heat_step(self, box: SceneBox) -> int:
-        assert self.look.heat is not None
-        share = HEATS[self.look.heat](box) / self.most if self.most else 0.0
-        # Rounded up, so that only nothing looks like nothing.
-        return math.ceil(share * (len(self.palette.heat) - 1))
-
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.
         yield f'{indent}{name} [class="gl-heading" shape=plaintext style="" label={self._frame_label(frame)}]'
-        depth = len(frame.frames)
-        leaves = {box.key for box in self.scene.boxes if box.kind == "leaf"}
-        fed = {
-            arrow.later
-            for arrow in self.scene.arrows
-            if not arrow.carried
-            and arrow.earlier.frames[:depth] == arrow.later.frames[:depth] == frame.frames
-            and arrow.earlier not in leaves
-        }
-        for box in self.scene.boxes:
-            if box.key.frames[:depth] == frame.frames and box.key not in fed | leaves:
-                yield f"{indent}{name} -> {self.names[box.key]} [style=invis]"
+        for top in self._tops(frame):
+            # Without weight, so that it pulls nothing up; into an inner frame dot heeds the weight alone.
+            weight = "" if len(top.frames) > len(frame.frames) else " weight=0"
+            yield f"{indent}{name} -> {self.names[top]} [style=invis{weight}]"
         for number, inner in enumerate(self.scene.frames):
             if inner.frames[:-1] == frame.frames:
                 yield f"{indent}{name} -> t{number} [style=invis]"
+
+    def _tops(self, frame: SceneFrame) -> Iterator[Key]:
+        """The boxes of a frame that only leaves lead to, and those leaves: its heading goes above them."""
+        depth = len(frame.frames)
+        inside = [
+            arrow
+            for arrow in self.scene.arrows
+            if not arrow.carried and arrow.earlier.frames[:depth] == arrow.later.frames[:depth] == frame.frames
+        ]
+        fed = {arrow.later for arrow in inside if arrow.earlier not in self.leaves}
+        leaves = {arrow.earlier for arrow in inside if arrow.earlier in self.leaves and arrow.later not in fed}
+        for box in self.scene.boxes:
+            key = box.key
+            is_top = key in leaves if key in self.leaves else key not in fed
+            if is_top and key.frames[:depth] == frame.frames and key not in self.copied:
+                yield key
 
     def _frame_label(self, frame: SceneFrame) -> str:
         iteration = frame.frames[-1].iteration
@@ -191,27 +242,31 @@ class _Writer:
         sizes = nodes_text(frame.nodes)
         if frame.storage_bytes or frame.unknown:
             sizes += f" · {'≥ ' if frame.unknown else ''}{bytes_text(frame.storage_bytes)}"
+        if len(frame.frames) > 1 and iteration is None:
+            sizes += " in all"  # its count is that of one iteration around it
         lines = [_bold(f"{name}  ") + _text(frame.label), _small(sizes)]
         return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
 
     def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
         later = self.names[arrow.later]
         attributes = self._arrow_attributes(arrow)
-        hub = self.hubs.get(arrow.earlier)
+        hub = self.copied.get(arrow.earlier)
         if hub is None:
             yield f"  {self.names[arrow.earlier]} -> {later}{attributes}"
             return
-        copy = f"{self.names[arrow.earlier]}_{later}"
+        copy = _copy(self.names, arrow)
         fill, line = self.palette.boxes["leaf"]
-        label = _html([_small(f"{hub.title or '(unnamed)'}  {shape_text(hub.shape)}")])
+        lines = _wrapped(hub.title or "(unnamed)")
+        lines[-1] += f"  {shape_text(hub.shape)}"
         yield (
-            f'  {copy} [label={label} class="gl-leaf" shape=ellipse style="filled,dashed" fillcolor="{fill}" '
-            f'color="{line}" margin="0.05,0.02" height=0.2]'
+            f'  {copy} [label={_html([_small(text) for text in lines])} class="gl-leaf" shape=ellipse '
+            f'style="filled,dashed" fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
         yield f"  {copy} -> {later}{attributes}"
 
     def _arrow_attributes(self, arrow: SceneArrow) -> str:
-        parts = []
+        # What functions read is kept close; a leaf may stand further away.
+        parts = [] if arrow.earlier in self.leaves or arrow.carried else ["weight=2"]
         if arrow.carried:
             colour = self.palette.carried
             label = f"  carried {shape_text(arrow.shape)}".rstrip()
@@ -219,44 +274,21 @@ class _Writer:
                 f'constraint=false class="gl-carried" color="{colour}" fontcolor="{colour}" penwidth=1.6 '
                 f'label="{label}"'
             )
-        elif (label := _remark(arrow)) != "":
+        elif (label := arrow_remark(arrow)) != "":
             parts.append(f'label="  {label}"')
         return f" [{' '.join(parts)}]" if parts else ""
 
-    def _hubs(self) -> dict[Key, SceneBox]:
-        """Leaves with so many arrows that a copy is drawn at each use instead."""
-        uses: dict[Key, int] = {}
-        for arrow in self.scene.arrows:
-            uses[arrow.earlier] = uses.get(arrow.earlier, 0) + 1
-        return {
-            box.key: box
-            for box in self.scene.boxes
-            if box.kind == "leaf" and uses.get(box.key, 0) > _MOST_ARROWS_OF_A_LEAF
-        }
 
-
-def _remark(arrow: SceneArrow) -> str:
-    """Which iterations an arrow into or out of a frame stands for, where one would not guess it.
-
-    One guesses that the first iteration is entered and the last one left, and that all read the
-    same.
-    """
-    parts = []
-    if arrow.left and arrow.left != {arrow.left_count - 1}:
-        parts.append(f"from {_iterations(arrow.left, arrow.left_count)}")
-    if len(arrow.entered) == arrow.entered_count > 1:
-        parts.append("one each" if arrow.one_each else "")
-    elif arrow.entered and arrow.entered != {0}:
-        parts.append(f"to {_iterations(arrow.entered, arrow.entered_count)}")
-    return " ".join(part for part in parts if part)
-
-
-def _iterations(some: set[int], count: int) -> str:
-    if len(some) == count:
-        return f"all {count_text(count)}"
-    if len(some) == 1:
-        return f"iteration {count_text(min(some) + 1)}"
-    return f"{count_text(len(some))} of {count_text(count)}"
+def _wrapped(name: str) -> list[str]:
+    """A name in lines, broken after dots."""
+    if len(name) > _MOST_OF_A_NAME:
+        name = f"{name[: _MOST_OF_A_NAME // 2]}…{name[-_MOST_OF_A_NAME // 2 :]}"
+    lines = [""]
+    for piece in re.findall(r"[^.]*\.+|[^.]+", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > _LINE:
+            lines.append("")
+        lines[-1] += piece
+    return lines
 
 
 def _text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame
+from graphlens.analyses.scene import Extract, Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame
 from graphlens.graph import shape_text
 from graphlens.units import bytes_text, count_text, nodes_text
 
@@ -44,8 +44,52 @@ def describe(scene: Scene, title: str) -> str:
     if carried:
         sentences.append(f"{count_text(len(carried))} arrows lead from one repeat to the next.")
     outputs = [box.title for box in scene.boxes if box.kind == "output"]
-    sentences.append(f"Output: {', '.join(outputs)}.")
+    if outputs:
+        sentences.append(f"Output: {', '.join(outputs)}.")
     return " ".join(sentences)
+
+
+def part_text(extract: Extract) -> str:
+    """ "7 of 30,015 nodes, at most 2 edges from node 15000"."""
+    return f"{count_text(len(extract.nodes))} of {nodes_text(extract.whole)}, {extract.what}"
+
+
+def iterations_text(box: SceneBox) -> str:
+    """Which iterations a closed box stands for: "× 10,000", "iterations 2 … 9,999"."""
+    if not box.skipped:
+        return f"× {count_text(box.count)}"
+    first, last = box.skipped + 1, box.skipped + box.count
+    span = count_text(first) if first == last else f"{count_text(first)} … {count_text(last)}"
+    return f"iteration{'' if first == last else 's'} {span}"
+
+
+def arrow_remark(arrow: SceneArrow) -> str:
+    """Which iterations an arrow into or out of a frame stands for, where one would not guess it.
+
+    One guesses that the first iteration is entered and the last one left, and that all read the
+    same.
+    """
+    parts = []
+    if arrow.left and arrow.left != {arrow.left_count - 1}:
+        parts.append(f"from {_iterations(arrow.left, arrow.left_count)}")
+    if len(arrow.entered) == arrow.entered_count > 1:
+        parts.append("one each" if arrow.one_each else "")
+    elif arrow.entered and arrow.entered != {0}:
+        parts.append(f"to {_iterations(arrow.entered, arrow.entered_count)}")
+    return ", ".join(part for part in parts if part)
+
+
+def _iterations(some: set[int], count: int) -> str:
+    if len(some) == count:
+        return f"all {count_text(count)}"
+    first, last = min(some) + 1, max(some) + 1
+    if first == last:
+        return f"iteration {count_text(first)}"
+    if len(some) == 2:
+        return f"iterations {count_text(first)} and {count_text(last)}"
+    if len(some) == last - first + 1:
+        return f"iterations {count_text(first)} … {count_text(last)}"
+    return f"{count_text(len(some))} of {count_text(count)} iterations"
 
 
 def _nested(scene: Scene) -> list[SceneBox]:
@@ -84,22 +128,24 @@ def _size(scene: Scene) -> str:
     total = sum(box.storage_bytes for box in scene.boxes)
     at_least = "at least " if any(box.unknown for box in scene.boxes) else ""
     boxes = count_text(len(scene.boxes))
-    return f"{nodes_text(len(scene.graph))}, {at_least}{bytes_text(total)} saved, drawn as {boxes} boxes"
+    nodes = nodes_text(len(scene.graph)) if scene.extract is None else part_text(scene.extract)
+    return f"{nodes}, {at_least}{bytes_text(total)} saved, drawn as {boxes} boxes"
 
 
 def _frame_line(frame: SceneFrame) -> str:
     iteration = frame.frames[-1].iteration
     name = f"× {count_text(frame.count)}" if iteration is None else f"iteration {count_text(iteration + 1)} of"
-    return f"{name} {frame.label}  ({nodes_text(frame.nodes)}, {bytes_text(frame.storage_bytes)})"
+    at_least = "at least " if frame.unknown else ""
+    return f"{name} {frame.label}  ({nodes_text(frame.nodes)}, {at_least}{bytes_text(frame.storage_bytes)})"
 
 
 def _box_line(box: SceneBox, numbers: dict[Key, int], reads: list[SceneArrow], scene: Scene) -> str:
     titles = {other.key: other.title for other in scene.boxes}
-    parts = [f"{numbers[box.key]}. {'… ' if box.kind == 'middle' else ''}{box.title or '(unnamed)'}"]
+    parts = [f"{numbers[box.key]}. {box.title or '(unnamed)'}"]
     if box.shape is not None:
         parts.append(shape_text(box.shape))
     if box.kind in ("closed", "middle"):
-        parts.append(f"({nodes_text(box.nodes)})")
+        parts.insert(1, f"{iterations_text(box)}  ({nodes_text(box.nodes)})")
     if box.role:
         parts.append(box.role)
     if reads:

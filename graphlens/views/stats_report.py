@@ -100,14 +100,16 @@ def known(total: Row, text: str) -> str:
 
 def _availability(stats: Stats, width: int) -> Iterator[RenderableType]:
     if stats.total.freed:
+        yield Text("")
         yield paragraph(
-            "\nSizes are not available: a backward pass has freed the saved tensors. Capture before "
+            "Sizes are not available: a backward pass has freed the saved tensors. Capture before "
             "backward(), or call backward(retain_graph=True).",
             width=width,
         )
     elif stats.total.unknown:
+        yield Text("")
         yield paragraph(
-            f"\nSizes are lower bounds (≥): {count_text(stats.total.unknown)} nodes or tensors show no size, "
+            f"Sizes are lower bounds (≥): {count_text(stats.total.unknown)} nodes or tensors show no size, "
             "because a hook packed them or autograd hides them.",
             width=width,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
 from graphlens.views.palette import DARK
@@ -13,16 +14,26 @@ _XLINK = "http://www.w3.org/1999/xlink"
 _FONTS = {"Helvetica": "Helvetica, Arial, sans-serif", "Courier": "Courier, monospace"}
 
 
-def finish_svg(svg: bytes, *, title: str, description: str, prefix: str, adapts: bool = False) -> bytes:
+def finish_svg(
+    svg: bytes,
+    *,
+    title: str,
+    description: str,
+    prefix: str,
+    adapts: bool = False,
+    tips: Mapping[str, str] | None = None,
+) -> bytes:
     """Add role, title and description, and put `prefix` before every id.
 
     Layout programs call the elements of every picture node1, node2, …: without a prefix two
     pictures on one page would share ids. With `adapts` a style sheet, which holds for this picture
-    alone, turns the colours dark where the reader's system asks for it.
+    alone, turns the colours dark where the reader's system asks for it. `tips` maps the names of
+    boxes to what a browser shows where the mouse points at one; names without a tip are taken out.
     """
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(svg)
+    _replace_titles(root, tips or {})
     for element in root.iter():
         if "id" in element.attrib:
             element.set("id", f"{prefix}-{element.attrib['id']}")
@@ -48,9 +59,20 @@ def finish_svg(svg: bytes, *, title: str, description: str, prefix: str, adapts:
     return finished + b"\n"
 
 
-def id_prefix(name: str) -> str:
-    """A target's name as the beginning of an XML id."""
-    return "graphlens-" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+def id_prefix(name: str, content: str = "") -> str:
+    """The beginning of a picture's ids: a target's name, and what tells apart two pictures of one target."""
+    prefix = "graphlens-" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    return f"{prefix}-{hashlib.sha256(content.encode()).hexdigest()[:8]}" if content else prefix
+
+
+def _replace_titles(root: ElementTree.Element, tips: Mapping[str, str]) -> None:
+    """Layout programs title each element with its name in the DOT text, which means nothing to a reader."""
+    for parent in root.iter():
+        for title in parent.findall(f"{{{_SVG}}}title"):
+            if (tip := tips.get(title.text or "")) is not None:
+                title.text = tip
+            else:
+                parent.remove(title)
 
 
 def _dark_rules(prefix: str) -> Iterator[str]:

@@ -35,7 +35,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(header))
     for column, title in enumerate(header):
         if column < left:
-            made.add_column(Text(title), no_wrap=True, overflow="ellipsis")
+            # Only columns that may wrap give way where a table is too wide: numbers stay whole.
+            made.add_column(Text(title), overflow="ellipsis")
         else:
             made.add_column(Text(title), justify="right", no_wrap=True, overflow="ellipsis")
     for row in rows:

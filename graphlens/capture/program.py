@@ -1,0 +1,171 @@
+"""Programs: what can be run again and again, and what one forward pass makes."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from graphlens.capture.outputs import declared_loss, named_leaves, named_tensors
+from graphlens.capture.walk import is_leaf, walk
+from graphlens.errors import TargetError
+from graphlens.graph import printable
+from graphlens.subject import Subject
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass made: its outputs, and the scalars to differentiate."""
+
+    outputs: Mapping[str, torch.Tensor]
+    roots: Mapping[str, torch.Tensor]
+    loss: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something that can be run again and again.
+
+    Attributes:
+        leaves: the named tensors that a gradient is wanted for. Others that the graph leads to are
+            called leaf[0], leaf[1], … in the order of their first use.
+        times_forward: whether a call of `forward` is the forward pass and nothing besides.
+        options: what it was built with, for the record.
+        subject: where it came from, if that was a subject.
+    """
+
+    name: str
+    forward: Callable[[], Pass]
+    leaves: Mapping[str, torch.Tensor]
+    loss_name: str = "loss"
+    times_forward: bool = True
+    options: Mapping[str, object] = field(default_factory=dict)
+    subject: Subject | None = None
+
+    @property
+    def meta(self) -> dict[str, object]:
+        """What a captured graph says about where it came from."""
+        return {"target": printable(self.name), "options": {key: _plain(value) for key, value in self.options.items()}}
+
+
+def subject_program(subject: Subject) -> Program:
+    """A subject as a program: one call of its module, then its loss."""
+    leaves = named_leaves(subject.module, subject.args, subject.kwargs)
+
+    def forward() -> Pass:
+        output = subject.module(*subject.args, **subject.kwargs)
+        outputs = named_tensors("output", output)
+        if len(subject.output_names) == len(outputs):
+            outputs = dict(zip(subject.output_names, outputs.values(), strict=True))
+        if subject.loss is not None:
+            loss = subject.loss(output)
+            if not isinstance(loss, torch.Tensor):
+                kind = type(loss).__name__
+                raise TargetError(f"{subject.name}: the loss is a {kind}; return a tensor, as .sum() does")
+            return _reduce(outputs, {subject.loss_name: loss})
+        declared = declared_loss(output)
+        return _reduce(outputs, outputs if declared is None else {"loss": declared})
+
+    return Program(subject.name, forward, leaves, subject.loss_name, subject=subject)
+
+
+def tensors_program(name: str, make: Callable[[], Sequence[torch.Tensor]]) -> Program:
+    """A function that returns finished tensors as a program; only their backward can be timed."""
+
+    def forward() -> Pass:
+        tensors = make()
+        outputs = {"output" if len(tensors) == 1 else f"output[{k}]": tensor for k, tensor in enumerate(tensors)}
+        return _reduce(outputs, outputs)
+
+    return Program(name, forward, {}, times_forward=False)
+
+
+def wanted_leaves(program: Program, made: Pass) -> dict[str, torch.Tensor]:
+    """The named leaves, and those without a name that the graph leads to."""
+    wanted = dict(program.leaves)
+    known = set(map(id, wanted.values()))
+    unnamed = (name for name in map("leaf[{}]".format, itertools.count()) if name not in wanted)
+    for node in walk(_root(tensor) for tensor in made.roots.values()).nodes:
+        if not is_leaf(node):
+            break  # leaves come first
+        leaf = node.variable  # type: ignore[attr-defined]
+        if id(leaf) not in known:
+            wanted[next(unnamed)] = leaf
+    return wanted
+
+
+def _root(tensor: torch.Tensor) -> torch.autograd.graph.Node:
+    return torch.autograd.graph.get_gradient_edge(tensor).node
+
+
+def run_backward(roots: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Run the backward pass of the sum of `roots`; the gradients land in the tensors' `.grad`."""
+    # The graph behind an input that is no leaf was made once, and every run goes through it.
+    shared = any(tensor.grad_fn is not None for tensor in wanted.values())
+    # Not autograd.grad: reentrant checkpoints and some hooks work with a plain backward() only.
+    ends = [tensor.reshape(()) if tensor.ndim else tensor for tensor in roots.values()]
+    torch.autograd.backward(ends, retain_graph=shared)
+
+
+@contextmanager
+def cleared_gradients(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Take the tensors' `.grad` away for the length of the block, and put it back."""
+    able = [tensor for tensor in tensors if tensor.requires_grad]
+    kept = [tensor.grad if tensor.is_leaf or tensor.retains_grad else None for tensor in able]
+    for tensor in able:
+        if not tensor.is_leaf:
+            tensor.retain_grad()
+        tensor.grad = None
+    try:
+        yield
+    finally:
+        for tensor, grad in zip(able, kept, strict=True):
+            tensor.grad = grad
+
+
+def _reduce(outputs: Mapping[str, torch.Tensor], ends: Mapping[str, torch.Tensor]) -> Pass:
+    """Reduce what is differentiated to scalars, and say so."""
+    notes: list[str] = []
+    scalars: dict[str, torch.Tensor] = {}
+    for name, tensor in ends.items():
+        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+            continue
+        if tensor.dtype.is_complex:
+            scalars[f"{name}.real.sum() + {name}.imag.sum()"] = torch.view_as_real(tensor).sum()
+            notes.append(f"{name} is complex and was reduced by the sum of its real and imaginary parts")
+        elif tensor.numel() == 1:
+            scalars[name] = tensor
+        else:
+            scalars[f"{name}.sum()"] = tensor.sum()
+            notes.append(f"{name} is no scalar and was reduced by .sum()")
+    roots = {name: tensor for name, tensor in scalars.items() if tensor.requires_grad}
+    if not roots:
+        notes = ["no output has a backward graph, so every gradient is None"]
+    return Pass(outputs, roots, _sum(list(scalars.values())), tuple(notes))
+
+
+def _sum(scalars: Sequence[torch.Tensor]) -> float | None:
+    if not scalars or any(tensor.is_meta for tensor in scalars):
+        return None
+    try:
+        return sum(float(tensor.detach()) for tensor in scalars)
+    except (RuntimeError, NotImplementedError):  # a fake tensor has no value
+        return None
+
+
+def _plain(value: object) -> object:
+    """An option as JSON can hold it and a report can show it; what it cannot hold, as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {printable(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:
+        return value
+    return printable(value if isinstance(value, str) else hex(value) if isinstance(value, int) else repr(value))

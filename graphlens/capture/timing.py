@@ -1,0 +1,104 @@
+"""Time the passes of programs against the clock, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from graphlens.capture.program import Pass, Program, cleared_gradients, run_backward, wanted_leaves
+from graphlens.capture.release import drain
+from graphlens.capture.walk import paused_collector
+from graphlens.records import Timing
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall-clock time of the forward pass and of the backward pass; None where not measured."""
+
+    forward: Timing | None
+    backward: Timing | None
+
+
+def time_programs(
+    programs: Sequence[Program], repeats: int, *, backward: bool = True, progress: Progress = lambda _: None
+) -> list[Timings]:
+    """Run each program once to warm up, then `repeats` times against the clock.
+
+    Several programs take turns, so that a machine that slows down meanwhile slows down all.
+    """
+    clocks = [_Clock(program, backward=backward) for program in programs]
+    for repeat in range(repeats + 1 if repeats else 0):
+        for clock in clocks:
+            progress(f"{clock.program.name}: timing, run {repeat} of {repeats}")
+            if repeat and len(clocks) > 1 and clock.last < _SHORT:
+                clock.run(counts=False)  # the other program has left the caches cold
+            clock.run(counts=repeat > 0)
+    return [clock.timings() for clock in clocks]
+
+
+_SHORT = 0.05  # seconds: a pass that is slowed down noticeably by cold caches
+
+
+class _Clock:
+    """Runs one program again and again, and keeps the seconds."""
+
+    def __init__(self, program: Program, *, backward: bool) -> None:
+        self.program = program
+        self.backward = backward
+        self.leaves: Mapping[str, torch.Tensor] | None = None
+        self.last = 0.0  # seconds of the latest forward pass
+        self.seconds: dict[str, list[float]] = {"forward": [], "backward": []}
+
+    def run(self, *, counts: bool) -> None:
+        """Run both passes once."""
+        # As timeit does: a collection that happens to fall into a run belongs to no run.
+        with paused_collector():
+            _synchronize()
+            start = time.perf_counter()
+            made = self.program.forward()
+            _synchronize()
+            self.last = time.perf_counter() - start
+            if counts:
+                self.seconds["forward"].append(self.last)
+            if self.backward and made.roots:
+                backward = self._time_backward(made)
+                if counts:
+                    self.seconds["backward"].append(backward)
+            del made
+            drain()
+
+    def _time_backward(self, made: Pass) -> float:
+        # A walk leaves Python objects on the nodes, which slow them down: a program whose leaves
+        # stay the same is walked in the warm-up alone.
+        leaves = self.leaves
+        if leaves is None or not self.program.times_forward:
+            leaves = self.leaves = wanted_leaves(self.program, made)
+        with cleared_gradients(leaves.values()):
+            start = time.perf_counter()
+            run_backward(made.roots, leaves)
+            _synchronize()
+            return time.perf_counter() - start
+
+    def timings(self) -> Timings:
+        """Medians and ranges; a forward pass that is more than that was not measured."""
+        forward = self.seconds["forward"] if self.program.times_forward else []
+        return Timings(timing(forward), timing(self.seconds["backward"]))
+
+
+def timing(seconds: Sequence[float]) -> Timing | None:
+    """Median and range of the measured seconds; None where nothing was measured."""
+    if not seconds:
+        return None
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+
+
+def _synchronize() -> None:
+    """Wait for work that an accelerator still has in its queue."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()

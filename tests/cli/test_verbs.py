@@ -1,0 +1,256 @@
+"""Each verb from its arguments to its output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from graphlens.storage import load
+from graphlens.targets import LESSONS
+from tests.builders import small_graph
+from tests.cli.commands import run_cli
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+LONG = "user.py:module_with_a_rather_long_name_of_its_own"
+QUICK = ("--set", "n=4")
+
+
+def text(*arguments: object) -> str:
+    """A report: on stdout alone, within 80 columns, without escape codes."""
+    outcome = run_cli(*arguments)
+    assert outcome.code == 0
+    assert all(line.startswith("[transformers] ") for line in outcome.err.splitlines())
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert outcome.out.endswith("\n")
+    assert not outcome.out.endswith("\n\n")
+    assert all(character.isprintable() or character == "\n" for character in outcome.out)
+    return outcome.out
+
+
+def document(*arguments: object) -> dict:
+    """One JSON document on stdout, and nothing else anywhere."""
+    outcome = run_cli(*arguments, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    return json.loads(outcome.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+# run
+
+
+def test_run() -> None:
+    out = text("run", "wasteful", *QUICK, "--repeats", "2")
+
+    assert out.startswith("wasteful ")
+    assert "n=4 d=5 T=3.14 seed_A=10 seed_M=0 dtype=float64 form=branching\n" in out
+    for line in ("\ng  [5]\n", "\nphi = 14.068826", "\nGradient of phi with respect to\n", "\nA  [5, 5]\n"):
+        assert line in out
+    assert out.count("2 runs after a warm-up") == 2
+
+
+def test_run_as_json() -> None:
+    found = document("run", "efficient", *QUICK, "--repeats", "3")
+
+    assert set(found) >= {"target", "outputs", "loss", "gradients", "time", "threads"}
+    assert found["target"] == "efficient"
+    assert found["loss"] == pytest.approx(14.068826814584304, rel=1e-14)
+    assert found["outputs"]["g"]["value"] == pytest.approx(
+        [-0.63275396618493594, 6.8930119416639228, -0.51796373375723684, 1.2437710649865224, -0.68157579585812585]
+    )
+    assert {name: gradient["status"] for name, gradient in found["gradients"].items()} == {
+        "x": "value", "A": "none", "M": "value",
+    }  # fmt: skip
+    for timing in found["time"].values():
+        assert timing["repeats"] == 3
+        assert 0 < timing["min"] <= timing["median"] <= timing["max"]
+
+
+def test_run_without_repeats_measures_no_time() -> None:
+    assert document("run", "efficient", "--repeats", "0")["time"] == {"forward": None, "backward": None}
+    assert text("run", "efficient", "--repeats", "0").count("not measured") == 2
+
+
+def test_run_of_a_users_file() -> None:
+    out = text("run", LONG, "--repeats", "1")
+
+    assert "output is no scalar and was reduced by .sum()" in out
+    assert text("run", "user:build", "--set", "n=3").startswith("user:build ")
+
+
+def test_run_without_a_graph_says_so() -> None:
+    out = text("run", "user.py:detached", "--repeats", "0")
+
+    assert "no output has a backward graph, so every gradient is None" in out
+    assert "weight  None: does not require a gradient" in out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_prints_of_the_user_do_not_reach_stdout(as_json: bool) -> None:
+    outcome = run_cli("run", "user.py:chatty", "--repeats", "1", *(["--json"] if as_json else []))
+
+    assert outcome.code == 0
+    assert "planted print" not in outcome.out
+    assert set(outcome.err.split("\n")) == {"planted print", ""}
+    assert not as_json or json.loads(outcome.out)["target"] == "user.py:chatty"
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_run_plots_a_function_of_one_number(suffix: str) -> None:
+    out = text("run", "soft-threshold", "-o", f"plot.{suffix}", "--repeats", "0", "--points", "11")
+
+    assert out.endswith(f"Wrote plot.{suffix}\n")
+    assert Path(f"plot.{suffix}").stat().st_size > 1000
+    assert document("run", "soft-threshold", "-o", "again.svg", "--points", "3")["target"] == "soft-threshold"
+
+
+# stats
+
+
+@pytest.mark.parametrize("target", ["wasteful", "wasteful.json"])
+def test_stats(target: str) -> None:
+    out = text("stats", target, *(QUICK if target == "wasteful" else ()))
+
+    assert "LinalgInvExBackward0" in out
+    assert "MvBackward0" in out
+    assert out.splitlines()[0].startswith(target)
+
+
+def test_stats_of_a_transformer_stay_inside_the_page() -> None:
+    Path("model.py").write_text(
+        "from transformers import GPT2Config, GPT2LMHeadModel\nimport torch\n"
+        "def build():\n"
+        "    model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=2, n_head=2))\n"
+        "    return model, (), {'input_ids': torch.tensor([[1, 2, 3]]), 'labels': torch.tensor([[1, 2, 3]])}\n"
+    )
+
+    assert "AddmmBackward0" in text("stats", "model.py:build")
+    assert "transformer.h.0.attn.c_attn.weight" in text("run", "model.py:build", "--repeats", "0")
+    assert "transformer.h.0.attn.c_attn.weight" in text("compare", "model.py:build", "model.py:build", "--repeats", "1")
+
+
+def test_stats_rows_sum_to_the_totals() -> None:
+    found = document("stats", "wasteful", *QUICK)
+
+    assert sum(row["nodes"] for row in found["rows"]) == found["nodes"]
+    for row_key, key in (("saved_tensors", "tensors"), ("saved_bytes", "bytes"), ("storage_bytes", "storage_bytes")):
+        assert sum(row[row_key] for row in found["rows"]) == found["saved"][key]
+    live = document("stats", "wasteful.json")
+    assert {**found, "target": ""} == {**live, "target": "", "leaves": found["leaves"], "unreached": found["unreached"]}
+
+
+def test_stats_as_csv() -> None:
+    outcome = run_cli("stats", "small.json", "--csv", "--sort", "key")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [(row["op"], row["nodes"]) for row in rows] == [
+        ("AccumulateGrad", "2"), ("CopySlices", "1"), ("MvBackward0", "1"), ("OwnBackward", "1"),
+    ]  # fmt: skip
+
+
+# compare
+
+
+def test_compare() -> None:
+    out = text("compare", "wasteful", "efficient", *QUICK, "--repeats", "1")
+
+    assert out.startswith("wasteful against efficient ")
+    assert "\nA         value     None" in out
+    assert "is None for efficient, which stands for 0" in " ".join(out.split())
+
+
+def test_compare_as_json() -> None:
+    found = document("compare", "wasteful", "efficient", *QUICK, "--repeats", "1")
+
+    assert set(found) == {"a", "b", "output", "gradients", "time", "why"}
+    assert (found["gradients"]["A"]["a"], found["gradients"]["A"]["b"]) == ("value", "none")
+    assert found["time"]["backward"]["ratio"] == pytest.approx(
+        found["time"]["backward"]["a"]["median"] / found["time"]["backward"]["b"]["median"]
+    )
+
+
+def test_compare_saved_graphs_and_a_mixture() -> None:
+    assert "not measured" in text("compare", "small.json", "wasteful.json")
+    assert document("compare", "wasteful.json", "efficient", *QUICK, "--repeats", "1")["gradients"] == {}
+
+
+# save
+
+
+@pytest.mark.parametrize("suffix", ["json", "graphml", "gexf", "dot"])
+@pytest.mark.parametrize("target", ["efficient", "small.json"])
+def test_save(target: str, suffix: str) -> None:
+    out = text("save", target, "-o", f"out.{suffix}")
+    nodes = document("stats", target)["nodes"]
+
+    assert out.startswith(f"Wrote out.{suffix}: {nodes} nodes, ")
+    if suffix == "graphml":
+        assert len(nx.read_graphml("out.graphml")) == nodes
+    if suffix == "json":
+        assert len(load("out.json")) == nodes
+        assert document("stats", "out.json")["nodes"] == nodes
+
+
+def test_a_saved_graph_saved_again_is_the_same() -> None:
+    text("save", "small.json", "-o", "again.json")
+
+    assert Path("again.json").read_bytes() == Path("small.json").read_bytes()
+    assert load("again.json") == small_graph()
+
+
+def test_save_as_json_and_quietly() -> None:
+    assert document("save", "small.json", "-o", "a.dot") == {
+        "target": "small.json", "file": "a.dot", "nodes": 5, "edges": 5,
+    }  # fmt: skip
+    assert run_cli("save", "small.json", "-o", "b.dot", "--quiet").out == ""
+    assert Path("b.dot").exists()
+
+
+def test_options_with_any_value_can_be_saved() -> None:
+    Path("any.py").write_text("import torch\ndef build(**k):\n    return torch.ones(1, requires_grad=True).exp()\n")
+
+    for value in ("1e999", "{1}", "b'x'", "1j", "(1, 2)", "'two\\nlines'", "{1: 2}", "..."):
+        text("save", "any.py:build", "-o", "any.json", "--force", "--set", f"x={value}")
+        text("stats", "any.json")
+
+
+# lessons, help
+
+
+def test_lessons() -> None:
+    out = text("lessons")
+    found = document("lessons")["lessons"]
+
+    assert [lesson["name"] for lesson in found] == list(LESSONS)
+    assert found[1]["options"]["n"] == 10_000
+    assert all(f"{name}\n    " in out for name in LESSONS)
+
+
+@pytest.mark.parametrize("verb", ["run", "stats", "compare", "render", "save", "lessons"])
+def test_help_of_each_verb(verb: str) -> None:
+    out = text(verb, "--help")
+
+    assert out.startswith(f"Usage: graphlens {verb} [OPTIONS]")
+    assert "--json" in out
+
+
+def test_help_and_version() -> None:
+    out = text("--help")
+
+    assert [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()] == [
+        "run", "stats", "compare", "render", "save", "lessons",
+    ]  # fmt: skip
+    assert text("-h") == out
+    assert text("--version") == "graphlens 0.1.0\n"
+
+
+def test_without_arguments_the_help_is_shown_and_it_is_an_error() -> None:
+    outcome = run_cli()
+
+    assert outcome.code == 2
+    assert "Usage: graphlens" in outcome.err

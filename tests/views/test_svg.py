@@ -1,0 +1,81 @@
+"""A finished SVG is described, and shares no id with another one on the page."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from graphlens.views.svg import finish_svg, id_prefix
+
+RAW = b"""<?xml version="1.0"?>
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">
+<defs><linearGradient id="fill"/></defs>
+<g id="graph0"><g id="node1"><title>a</title><rect fill="url(#fill)"/><text>gr\xc3\xb6\xc3\x9fe</text></g>
+<use xlink:href="#node1"/><a xlink:href="https://example.org/#node1"/></g>
+</svg>
+"""
+SVG = "{http://www.w3.org/2000/svg}"
+HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+def finished(**changes: str) -> ElementTree.Element:
+    facts = {"title": "A <title> & more", "description": "3 nodes.", "prefix": "p", **changes}
+    return ElementTree.fromstring(finish_svg(RAW, **facts))
+
+
+def test_role_title_and_description() -> None:
+    root = finished()
+
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == "p-title p-desc"
+    assert [(child.tag, child.get("id"), child.text) for child in root[:2]] == [
+        (f"{SVG}title", "p-title", "A <title> & more"),
+        (f"{SVG}desc", "p-desc", "3 nodes."),
+    ]
+
+
+def test_ids_and_what_refers_to_them_carry_the_prefix() -> None:
+    root = finished()
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+
+    assert len(ids) == len(set(ids))
+    assert all(name == "p" or name.startswith("p-") for name in ids)
+    assert root.find(f".//{SVG}rect").get("fill") == "url(#p-fill)"
+    assert root.find(f".//{SVG}use").get(HREF) == "#p-node1"
+    assert root.find(f".//{SVG}a").get(HREF) == "https://example.org/#node1"
+
+
+def test_text_stays_text() -> None:
+    assert finished().find(f".//{SVG}text").text == "größe"
+
+
+def test_two_pictures_share_no_id() -> None:
+    one, two = ({element.get("id") for element in finished(prefix=name).iter()} - {None} for name in ("p", "q"))
+
+    assert one & two == set()
+
+
+def test_the_dark_style_holds_for_one_picture() -> None:
+    style = ElementTree.fromstring(
+        finish_svg(RAW, title="t", description="d", prefix="p", adapts=True)
+    ).find(f"{SVG}style")  # fmt: skip
+
+    rules = [line for line in style.text.splitlines() if "{" in line][1:]
+    assert style.text.startswith("@media (prefers-color-scheme: dark) {")
+    assert rules
+    assert all(rule.startswith("#p ") for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("wasteful", "graphlens-wasteful"),
+        ("a/b.py:build", "graphlens-a-b-py-build"),
+        ("", "graphlens"),
+        ("表", "graphlens"),
+        ('"><script>', "graphlens-script"),
+    ],
+)
+def test_prefixes_can_be_ids(name: str, prefix: str) -> None:
+    assert id_prefix(name).rstrip("-") == prefix

@@ -1,0 +1,53 @@
+"""Text as wide as asked, and plain unless colour is asked for."""
+
+from __future__ import annotations
+
+from graphlens.views.table import heading, paragraph, table, to_text
+
+ROWS = [("MulBackward0", "30,000"), ("A" * 50, "1")]
+
+
+def test_columns() -> None:
+    text = to_text([table(("op", "nodes"), ROWS[:1], total=("total", "30,000"))])
+
+    assert text == (
+        "op             nodes\n"
+        "MulBackward0  30,000\n"
+        "total         30,000\n"
+    )  # fmt: skip
+
+
+def test_a_table_that_is_too_wide_is_cut_in_its_text_and_not_in_its_numbers() -> None:
+    lines = to_text([table(("op", "nodes"), ROWS)], width=30).splitlines()
+
+    assert max(map(len, lines)) <= 30
+    assert lines[1].endswith("30,000")
+    assert "…" in lines[2]
+
+
+def test_markup_in_a_name_is_shown_as_it_is() -> None:
+    assert "[bold]x[/bold] :smile:" in to_text([table(("name",), [("[bold]x[/bold] :smile:",)])])
+
+
+def test_colour_is_an_escape_code_and_plain_text_has_none() -> None:
+    parts = [heading("Title")]
+
+    assert "\x1b[1m" in to_text(parts, colour=True)
+    assert to_text(parts) == "Title\n"
+
+
+def test_a_heading_with_a_remark_at_its_right_end() -> None:
+    assert to_text([heading("Title", "remark", width=20)], width=20) == "Title         remark\n"
+    assert to_text([heading("A long title", "a remark", width=20)], width=20) == "A long title\na remark\n"
+
+
+def test_paragraphs() -> None:
+    text = to_text([paragraph("one two three " + "x" * 30, width=20, indent="  ", first="- ")], width=20)
+
+    assert text == "- one two three xxxx\n  " + "x" * 18 + "\n  " + "x" * 8 + "\n"
+
+
+def test_no_line_ends_in_blanks() -> None:
+    lines = to_text([table(("a", "b"), [("x", "1")], left=2), heading("t"), "plain  "]).splitlines()
+
+    assert lines == [line.rstrip() for line in lines]
