@@ -24,18 +24,21 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "subject": (set(), {"torch"}),
     "files": ({"errors"}, set()),
     "targets": ({"errors"}, set()),
-    "graph": ({"errors"}, {"networkx"}),
+    "graph": ({"errors", "notebook"}, {"networkx"}),
     "graph_json": ({"errors", "graph"}, set()),
     "records": ({"graph"}, {"numpy"}),
     "storage": ({"errors", "files", "graph", "graph_json", "views"}, set()),
     "lessons": ({"lessons", "subject"}, {"numpy", "torch"}),
-    "analyses": ({"analyses", "errors", "graph", "records", "units"}, {"numpy"}),
+    # What a record shows is looked up when somebody asks, so that nothing below loads a view.
+    "shown": ({"analyses", "capture", "views"}, set()),
+    "notebook": ({"analyses", "errors", "graph", "views"}, set()),
+    "analyses": ({"analyses", "errors", "graph", "records", "shown", "units"}, {"numpy"}),
     "views": (
         {"analyses", "errors", "files", "graph", "records", "units", "views"},
         {"matplotlib", "networkx", "numpy", "rich"},
     ),
     "capture": (
-        {"__init__", "analyses", "capture", "errors", "graph", "lessons", "records", "subject", "targets"},
+        {"__init__", "analyses", "capture", "errors", "graph", "lessons", "records", "shown", "subject", "targets"},
         {"torch", "torchviz"},
     ),
     "api": ({"analyses", "capture", "errors", "graph", "lessons", "records", "subject", "targets", "views"}, set()),
@@ -50,6 +53,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "__main__": ({"cli"}, set()),
 }  # fmt: skip
+
+
+UPPER = ("graphlens.views", "graphlens.capture", "graphlens.cli", "graphlens.lessons")
 
 
 def area_of(path: Path, package: Path) -> str:
@@ -116,6 +122,16 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, line: str, complai
         stream.write(f"\n{line}\n")
 
     assert set(forbidden_imports(copy)) - set(forbidden_imports(PACKAGE)) == {complaint}
+
+
+@pytest.mark.parametrize(
+    "module", ["graphlens.graph", "graphlens.records", "graphlens.analyses.comparison", "graphlens.analyses.fold"]
+)
+def test_model_and_analyses_load_neither_views_nor_capture(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(', '.join(m for m in sys.modules if m.startswith({UPPER!r})) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_only_main_imports_the_command_line() -> None:

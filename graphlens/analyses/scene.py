@@ -95,8 +95,8 @@ class SceneArrow:
 
     `carried` says that it leads to the next iteration. `entered` and `left` hold, where it crosses
     the frame of a group that is drawn once, which of its iterations the edges end or start in, and
-    `entered_count` and `left_count` how many there are. `one_each` says that the iterations entered
-    read different outputs.
+    `entered_count` and `left_count` how many there are. `read` holds up to two of the
+    (node, port) that the edges read.
     """
 
     earlier: Key
@@ -108,12 +108,27 @@ class SceneArrow:
     entered_count: int = 0
     left: set[int] = field(default_factory=set)
     left_count: int = 0
-    ends: set[tuple[int, int]] = field(default_factory=set)
+    read: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def ends(self) -> tuple[Key, Key, bool]:
+        """What tells an arrow from all others."""
+        return self.earlier, self.later, self.carried
+
+    @property
+    def around(self) -> tuple[Frame, ...]:
+        """The frames that both ends lie in."""
+        depth = 0
+        for one, other in zip(self.earlier.frames, self.later.frames, strict=False):
+            if one != other:
+                break
+            depth += 1
+        return self.earlier.frames[:depth]
 
     @property
     def one_each(self) -> bool:
         """Whether different outputs are read, as by a loop over the entries of a tensor."""
-        return len(self.ends) > 1
+        return len(self.read) > 1
 
 
 @dataclass(frozen=True)
@@ -173,8 +188,8 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Ext
         arrow.edges += 1
         if not carried:
             _cross(arrow, folded, paths[target], paths[source])
-            if len(arrow.ends) < 2:
-                arrow.ends.add((target, ports[0]))
+            if len(arrow.read) < 2:
+                arrow.read.add((target, ports[0]))
     for place, output in enumerate(graph.outputs if extract is None else graph.outputs[: extract.outputs]):
         key = Key((), "output", place)
         boxes[key] = SceneBox(key, "output", output.name, output.shape, output.node)
@@ -266,10 +281,7 @@ def _is_carried(earlier: Path, later: Path, expansion: Expansion) -> bool:
 
 def _cross(arrow: SceneArrow, folded: FoldedGraph, earlier: Path, later: Path) -> None:
     """Note which iterations the frames that an edge crosses are in; the outermost ones tell."""
-    out, into = arrow.earlier.frames, arrow.later.frames
-    depth = 0
-    while depth < min(len(out), len(into)) and out[depth] == into[depth]:
-        depth += 1
+    out, into, depth = arrow.earlier.frames, arrow.later.frames, len(arrow.around)
     if depth < len(out) and out[depth].iteration is None:
         arrow.left.add(earlier[depth][1])
         arrow.left_count = folded.groups[out[depth].group].count

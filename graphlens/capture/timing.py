@@ -26,14 +26,20 @@ class Timings:
 
 
 def time_programs(
-    programs: Sequence[Program], repeats: int, *, backward: bool = True, progress: Progress = lambda _: None
+    programs: Sequence[Program],
+    repeats: int,
+    *,
+    backward: bool = True,
+    is_warm: bool = False,
+    progress: Progress = lambda _: None,
 ) -> list[Timings]:
     """Run each program once to warm up, then `repeats` times against the clock.
 
     Several programs take turns, so that a machine that slows down meanwhile slows down all.
+    `is_warm` says that each has just been run, and that `leaves` names all that receive gradients.
     """
-    clocks = [_Clock(program, backward=backward) for program in programs]
-    for repeat in range(repeats + 1 if repeats else 0):
+    clocks = [_Clock(program, backward=backward, knows_leaves=is_warm) for program in programs]
+    for repeat in range(1 if is_warm else 0, repeats + 1 if repeats else 0):
         for clock in clocks:
             progress(f"{clock.program.name}: timing, run {repeat} of {repeats}")
             if repeat and len(clocks) > 1 and clock.last < _SHORT:
@@ -48,10 +54,10 @@ _SHORT = 0.05  # seconds: a pass that is slowed down noticeably by cold caches
 class _Clock:
     """Runs one program again and again, and keeps the seconds."""
 
-    def __init__(self, program: Program, *, backward: bool) -> None:
+    def __init__(self, program: Program, *, backward: bool, knows_leaves: bool) -> None:
         self.program = program
         self.backward = backward
-        self.leaves: Mapping[str, torch.Tensor] | None = None
+        self.leaves: Mapping[str, torch.Tensor] | None = program.leaves if knows_leaves else None
         self.last = 0.0  # seconds of the latest forward pass
         self.seconds: dict[str, list[float]] = {"forward": [], "backward": []}
 
@@ -74,8 +80,8 @@ class _Clock:
             drain()
 
     def _time_backward(self, made: Pass) -> float:
-        # A walk leaves Python objects on the nodes, which slow them down: a program whose leaves
-        # stay the same is walked in the warm-up alone.
+        # A walk leaves Python objects on the nodes: a program whose leaves stay the same is walked
+        # in the warm-up alone.
         leaves = self.leaves
         if leaves is None or not self.program.times_forward:
             leaves = self.leaves = wanted_leaves(self.program, made)

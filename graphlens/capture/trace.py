@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -111,7 +111,8 @@ def observe(
     reasons = _reasons(wanted, gradients, graph, ran=backward)
     loss = first.loss
     del first  # so that its graph does not stay in memory beside those of the timed runs
-    (timings,) = time_programs([program], repeats, backward=backward, progress=progress)
+    known = replace(program, leaves=wanted)
+    (timings,) = time_programs([known], repeats, backward=backward, is_warm=True, progress=progress)
     if not program.times_forward:
         notes.append("the forward pass was not timed: the factory returns finished tensors")
     threads = torch.get_num_threads()

@@ -165,14 +165,3 @@ def _forward_order(
             if waiting[consumer] == 0:
                 heapq.heappush(ready, rank[consumer])
     return ordered
-
-
-def release(nodes: list[AutogradNode]) -> None:
-    """Empty a list of nodes in forward order, the last one first.
-
-    From torch 2.13 on, a node that Python has seen is freed recursively through its wrapper: a walked
-    graph more than some 40,000 ops deep overflows the stack when its output goes. To free one
-    safely, hold its nodes (`walk(...).nodes`), let go of everything else, and release them here.
-    """
-    while nodes:
-        nodes.pop()

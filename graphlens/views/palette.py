@@ -25,7 +25,7 @@ class Palette:
 LIGHT = Palette(
     text="#1b1f23",
     arrow="#495057",
-    carried="#B87500",
+    carried="#9A6200",
     boxes={
         "function": ("#e9ecef", "#6c757d"),
         "custom": ("#efe5f3", "#7A4F8A"),
@@ -35,7 +35,7 @@ LIGHT = Palette(
         "middle": ("#fff3d9", "#B87500"),
     },
     frame=("#fff9ec", "#E69F00"),
-    heat=("#ffffff", "#fdebd0", "#fbd3a1", "#f6b26b", "#ea8a3a", "#D55E00"),
+    heat=("#ffffff", "#fdebd0", "#fbd3a1", "#f6b26b", "#ea8a3a", "#E06A10"),
 )
 DARK = Palette(
     text="#f1f3f5",
@@ -50,5 +50,5 @@ DARK = Palette(
         "middle": ("#4d3a10", "#E69F00"),
     },
     frame=("#2b2618", "#E69F00"),
-    heat=("#212529", "#3d2b1d", "#5c3a1c", "#80481a", "#a85615", "#D55E00"),
+    heat=("#212529", "#3a2a1e", "#573619", "#744015", "#934810", "#B34E00"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from graphlens.analyses.layout_cost import copied_leaves
+from graphlens.analyses.layout_cost import long_arrows
 from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
 from graphlens.graph import shape_text
 from graphlens.units import bytes_text, count_text, nodes_text, percent_text
@@ -63,7 +63,7 @@ def _names(scene: Scene) -> dict[Key, str]:
 
 
 def _copy(names: Mapping[Key, str], arrow: SceneArrow) -> str:
-    return f"{names[arrow.earlier]}_{names[arrow.later]}"
+    return f"{names[arrow.earlier]}_{names[arrow.later]}{'_carried' if arrow.carried else ''}"
 
 
 def _tip(scene: Scene, box: SceneBox) -> str:
@@ -84,10 +84,12 @@ class _Writer:
         self.names = _names(scene)
         values = [HEATS[look.heat](box) for box in scene.boxes] if look.heat else []
         self.most, self.whole = max(values, default=0), sum(values)
-        copied = copied_leaves(scene)
-        self.copied = {box.key: box for box in scene.boxes if box.key in copied}
+        self.boxes = {box.key: box for box in scene.boxes}
+        long = long_arrows(scene)
+        self.copied = [arrow for arrow in scene.arrows if arrow.ends in long]
         self.frames = {frame.frames: frame for frame in scene.frames}
         self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
+        self.repeated = {arrow.earlier for arrow in self.copied} & self.leaves
 
     def lines(self) -> Iterator[str]:
         palette = self.palette
@@ -114,15 +116,18 @@ class _Writer:
         else:
             yield from self._inside(())
         for arrow in self.scene.arrows:
-            yield from self._arrow(arrow)
+            yield self._arrow(arrow)
         yield "}"
 
     def _inside(self, around: tuple[Frame, ...]) -> Iterator[str]:
         """The boxes of one frame, then the frames in it; frames are few levels deep."""
         indent = "  " * (len(around) + 1)
         for box in self.scene.boxes:
-            if box.key.frames == around and box.key not in self.copied:
+            if box.key.frames == around and box.key not in self.repeated:
                 yield f"{indent}{self.names[box.key]} {self._box(box)}"
+        for arrow in self.copied:
+            if arrow.around == around:
+                yield f"{indent}{_copy(self.names, arrow)} {self._copy_of(self.boxes[arrow.earlier], arrow)}"
         for number, frame in enumerate(self.scene.frames):
             if frame.frames[:-1] == around:
                 fill, line = self.palette.frame
@@ -137,12 +142,14 @@ class _Writer:
 
     def _heading(self) -> str:
         graph = self.scene.graph
-        facts = [nodes_text(len(graph)) if self.scene.extract is None else part_text(self.scene.extract)]
+        facts = [] if self.scene.extract else [nodes_text(len(graph))]
         total = sum(box.storage_bytes for box in self.scene.boxes)
         unknown = sum(box.unknown for box in self.scene.boxes)
         facts.append(f"{'≥ ' if unknown else ''}{bytes_text(total)} saved (storage)")
         facts.append(f"drawn as {count_text(len(self.scene.boxes))} boxes")
         lines = [_bold(self.look.title)] if self.look.title else []
+        if self.scene.extract:
+            lines.append(_text(part_text(self.scene.extract)))
         lines.append(_text(" · ".join(facts)))
         if self.look.heat:
             unit = "nodes" if self.look.heat == "count" else "saved bytes (storage)"
@@ -174,7 +181,8 @@ class _Writer:
             lines = [*map(_bold, lines), _bold(f"{last}  ") + _text(shape)]
         else:
             lines = [_text(f"{box.title}  {shape}")]
-        details = [part for part in (self._count(box), self._saves(box), self._share(box)) if part]
+        carried = "carried on" if any(arrow.carried and arrow.earlier == box.key for arrow in self.copied) else ""
+        details = [part for part in (self._count(box), self._saves(box), self._share(box), carried) if part]
         if details:
             lines.append(_small(" · ".join(details)))
         return _html(lines)
@@ -183,7 +191,7 @@ class _Writer:
         """A leaf's name; "…" stands for what the label of the frame around it says."""
         around = self.frames.get(box.key.frames)
         prefix = "" if around is None else f"{compact_label(around.label)}."
-        return f"….{box.title.removeprefix(prefix)}" if prefix and box.title.startswith(prefix) else box.title
+        return f"…{box.title.removeprefix(prefix)}" if prefix and box.title.startswith(prefix) else box.title
 
     def _count(self, box: SceneBox) -> str:
         if box.kind in ("closed", "middle"):
@@ -212,29 +220,27 @@ class _Writer:
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.
         yield f'{indent}{name} [class="gl-heading" shape=plaintext style="" label={self._frame_label(frame)}]'
-        for top in self._tops(frame):
+        tops = self._tops(frame)
+        for key in tops:
             # Without weight, so that it pulls nothing up; into an inner frame dot heeds the weight alone.
-            weight = "" if len(top.frames) > len(frame.frames) else " weight=0"
-            yield f"{indent}{name} -> {self.names[top]} [style=invis{weight}]"
+            weight = "" if len(key.frames) > len(frame.frames) else " weight=0"
+            yield f"{indent}{name} -> {self.names[key]} [style=invis{weight}]"
+        for arrow in self.copied:
+            if arrow.around == frame.frames and arrow.later in tops:
+                yield f"{indent}{name} -> {_copy(self.names, arrow)} [style=invis weight=0]"
         for number, inner in enumerate(self.scene.frames):
             if inner.frames[:-1] == frame.frames:
                 yield f"{indent}{name} -> t{number} [style=invis]"
 
-    def _tops(self, frame: SceneFrame) -> Iterator[Key]:
+    def _tops(self, frame: SceneFrame) -> list[Key]:
         """The boxes of a frame that only leaves lead to, and those leaves: its heading goes above them."""
         depth = len(frame.frames)
-        inside = [
-            arrow
-            for arrow in self.scene.arrows
-            if not arrow.carried and arrow.earlier.frames[:depth] == arrow.later.frames[:depth] == frame.frames
-        ]
+        inside = [arrow for arrow in self.scene.arrows if not arrow.carried and arrow.around[:depth] == frame.frames]
         fed = {arrow.later for arrow in inside if arrow.earlier not in self.leaves}
         leaves = {arrow.earlier for arrow in inside if arrow.earlier in self.leaves and arrow.later not in fed}
-        for box in self.scene.boxes:
-            key = box.key
-            is_top = key in leaves if key in self.leaves else key not in fed
-            if is_top and key.frames[:depth] == frame.frames and key not in self.copied:
-                yield key
+        boxes = [box.key for box in self.scene.boxes if box.key.frames[:depth] == frame.frames]
+        tops = [key for key in boxes if (key in leaves if key in self.leaves else key not in fed)]
+        return [key for key in tops if key not in self.repeated]
 
     def _frame_label(self, frame: SceneFrame) -> str:
         iteration = frame.frames[-1].iteration
@@ -247,33 +253,33 @@ class _Writer:
         lines = [_bold(f"{name}  ") + _text(frame.label), _small(sizes)]
         return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
 
-    def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
-        later = self.names[arrow.later]
-        attributes = self._arrow_attributes(arrow)
-        hub = self.copied.get(arrow.earlier)
-        if hub is None:
-            yield f"  {self.names[arrow.earlier]} -> {later}{attributes}"
-            return
-        copy = _copy(self.names, arrow)
-        fill, line = self.palette.boxes["leaf"]
-        lines = _wrapped(hub.title or "(unnamed)")
-        lines[-1] += f"  {shape_text(hub.shape)}"
-        yield (
-            f'  {copy} [label={_html([_small(text) for text in lines])} class="gl-leaf" shape=ellipse '
-            f'style="filled,dashed" fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
+    def _copy_of(self, box: SceneBox, arrow: SceneArrow) -> str:
+        lines = _wrapped(box.title or "(unnamed)")
+        lines[-1] += f"  {shape_text(box.shape)}"
+        if arrow.carried:
+            lines.append("carried on by an earlier iteration")
+        shape = "shape=ellipse style" if box.kind == "leaf" else "style"
+        rounded = "" if box.kind == "leaf" else ",rounded"
+        fill, line = self.palette.boxes[box.kind]
+        return (
+            f'[label={_html([_small(text) for text in lines])} class="gl-{box.kind}" {shape}="filled,dashed{rounded}" '
+            f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
-        yield f"  {copy} -> {later}{attributes}"
+
+    def _arrow(self, arrow: SceneArrow) -> str:
+        if arrow not in self.copied:
+            return f"  {self.names[arrow.earlier]} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
+        return f"  {_copy(self.names, arrow)} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
 
     def _arrow_attributes(self, arrow: SceneArrow) -> str:
         # What functions read is kept close; a leaf may stand further away.
         parts = [] if arrow.earlier in self.leaves or arrow.carried else ["weight=2"]
         if arrow.carried:
             colour = self.palette.carried
-            label = f"  carried {shape_text(arrow.shape)}".rstrip()
-            parts.append(
-                f'constraint=false class="gl-carried" color="{colour}" fontcolor="{colour}" penwidth=1.6 '
-                f'label="{label}"'
-            )
+            parts.append(f'class="gl-carried" color="{colour}" fontcolor="{colour}" penwidth=1.6')
+            if arrow not in self.copied:
+                label = f"  carried {shape_text(arrow.shape)}".rstrip()
+                parts.append(f'constraint=false label="{label}"')
         elif (label := arrow_remark(arrow)) != "":
             parts.append(f'label="  {label}"')
         return f" [{' '.join(parts)}]" if parts else ""

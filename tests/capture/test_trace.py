@@ -404,17 +404,17 @@ def test_a_slow_backward_op_shows_in_the_backward_time_alone() -> None:
     assert seen.timings.backward.min <= seen.timings.backward.median <= seen.timings.backward.max
 
 
-def test_the_module_runs_once_and_then_once_a_repeat() -> None:
+def test_the_module_runs_for_its_values_and_then_against_the_clock() -> None:
     calls = []
 
     def counted(x: torch.Tensor) -> torch.Tensor:
         calls.append(1)
         return x * 2
 
-    for repeats in (0, 4):
+    for repeats, runs in ((0, 1), (1, 1 + 1), (4, 1 + 4)):
         calls.clear()
         trace(counted, data(2, grad=True), repeats=repeats)
-        assert len(calls) == 1 + repeats
+        assert len(calls) == runs
 
 
 def test_median_and_range() -> None:

@@ -112,7 +112,7 @@ def test_settings(verb: str, setting: str, message: str) -> None:
         (("stats", "wasteful", "--json", "--csv"), "--json and --csv exclude each other"),
         (("stats", "wasteful", "--by", "size"), "'size' is not"),
         (("stats", "small.json", "--set", "n=1"), "small.json is a saved graph and takes no --set"),
-        (("compare", "small.json", "small.json", "--set", "n=1"), "takes no --set"),
+        (("compare", "small.json", "small.json", "--set", "n=1"), "take no --set"),
         (("stats", "user.py:detached"), "user.py:detached: no output has a backward graph"),
         (("save", "user.py:detached", "-o", "a.json"), "user.py:detached: no output has a backward graph"),
         (("render", "user.py:detached", "-o", "a.svg"), "user.py:detached: no output has a backward graph"),
@@ -184,12 +184,11 @@ def test_the_out_file_is_refused_before_anything_runs() -> None:
     Path("old.json").write_text("mine")
 
     assert "exists" in refusal("save", "user.py:raises", "-o", "old.json")
-    assert "exists" in refusal("render", "user.py:raises", "-o", "old.json", "--engine", "graphlens").replace(
-        "a picture is written as one of", "exists"
-    )
+    Path("old.svg").write_text("mine")
+    assert "exists" in refusal("render", "user.py:raises", "-o", "old.svg")
 
 
-def test_a_failure_after_the_first_output_leaves_the_old_file(folder: Path) -> None:
+def test_a_failing_target_leaves_the_old_file() -> None:
     Path("old.svg").write_text("mine")
 
     refusal("render", "user.py:raises", "-o", "old.svg", "--force")

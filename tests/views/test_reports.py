@@ -23,7 +23,7 @@ def tensor(*values: float) -> TensorValue:
 
 def run(name: str = "lesson", graph: GradGraph | None = None) -> RunRecord:
     graph = graph or small_graph()
-    graph.meta["options"] = {"n": 3, "T": 3.14}
+    graph.meta.update({"target": name, "options": {"n": 3, "T": 3.14}})
     return RunRecord(
         name,
         graph,
