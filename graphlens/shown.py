@@ -26,7 +26,7 @@ def report_text(record: object) -> str:
     if isinstance(record, Comparison):
         from graphlens.views.comparison_report import comparison_report
 
-        return comparison_report(record, steps=False)
+        return comparison_report(record)
     if isinstance(record, Stats):
         from graphlens.views.stats_report import stats_report
 

@@ -178,7 +178,8 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Ext
     arrows: dict[tuple[Key, Key, bool], SceneArrow] = {}
     for source, target, _, ports in graph.edges:
         earlier, later = keys[target], keys[source]
-        carried = _is_carried(paths[target], paths[source], expansion)
+        drawn = min(_levels(earlier), _levels(later))
+        carried = _is_carried(paths[target][:drawn], paths[source][:drawn], expansion)
         if earlier == later and not carried:
             continue  # inside a closed box
         arrow = arrows.get((earlier, later, carried))
@@ -267,6 +268,11 @@ def _key(folded: FoldedGraph, expansion: Expansion, path: Path, number: int) -> 
         else:
             frames.append(Frame(group, None))
     return Key(tuple(frames), "node", folded.box_of[number])
+
+
+def _levels(key: Key) -> int:
+    """How many of the groups around a node the picture tells of; what happens inside a closed box it does not."""
+    return len(key.frames) + (key.what == "closed")
 
 
 def _is_carried(earlier: Path, later: Path, expansion: Expansion) -> bool:

@@ -44,8 +44,11 @@ def compare(a: str, b: str, settings: tuple[str, ...], as_json: bool, quiet: boo
     if a == b:
         records = [replace(record, target=f"{a} ({side})") for record, side in zip(records, "ab", strict=True)]
     comparison = compare_records(*records)
-    text = to_json(comparison_document(comparison)) if as_json else comparison_report(comparison, **page())
-    click.echo(text, nl=as_json)
+    if as_json:
+        click.echo(to_json(comparison_document(comparison)))
+        return
+    drawable = [target.text for target, record in zip(targets, records, strict=True) if record.graph is not None]
+    click.echo(comparison_report(comparison, goes_on=drawable[0] if drawable else "", **page()), nl=False)
 
 
 def _run(targets: list[Target], settings: tuple[str, ...], repeats: int, progress: Progress) -> list[RunRecord]:

@@ -95,8 +95,7 @@ def _capture(target: Target, settings: tuple[str, ...]) -> tuple[Program | None,
         raise NoGraphError(f"{target.text}: no output has a backward graph to draw; try `graphlens run {target.text}`")
     from graphlens.capture.build import capture
 
-    meta = {"target": program.name, "options": dict(program.options)}
-    return program, made, capture(made.roots, program.leaves, meta=meta)
+    return program, made, capture(made.roots, program.leaves, meta=program.meta)
 
 
 def _engine(target: Target, suffix: str, graph: GradGraph, options: dict[str, Any]) -> str:

@@ -18,13 +18,11 @@ from graphlens.views.stats_report import known
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
-def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False, steps: bool = True) -> str:
-    """Two runs side by side, and why they differ; `steps` adds the commands to type next."""
+def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False, goes_on: str = "") -> str:
+    """Two runs side by side, and why they differ; `goes_on` names the target to look at next."""
     parts = list(_comparison_parts(comparison, width))
-    graphs = [side.graph for side in (comparison.a, comparison.b) if side.graph is not None]
-    if steps and graphs and graphs[0].meta.get("target"):
-        name = graphs[0].meta["target"]
-        parts.append(next_steps(f"graphlens stats {name}", f"graphlens render {name} -o graph.svg"))
+    if goes_on:
+        parts.append(next_steps(f"graphlens stats {goes_on}", f"graphlens render {goes_on} -o graph.svg"))
     return to_text(parts, width=width, colour=colour)
 
 

@@ -205,15 +205,28 @@ def test_one_each_and_from_all() -> None:
     assert remarks(graph_of(program)) == {("Unbind", "Tanh"): "one each", ("Exp", "Stack"): "from all 4"}
 
 
-def test_from_an_iteration_in_the_middle() -> None:
-    def program() -> torch.Tensor:
-        x, made = torch.ones(3, requires_grad=True), []
-        for _ in range(6):
-            x = x.exp().sin()
-            made.append(x)
-        return made[-1].sum() + made[2].cos().sum()
+def test_from_one_iteration() -> None:
+    def program() -> torch.Tensor:  # as query, key and value in attention
+        parts = torch.ones(3, requires_grad=True).unbind()
+        query, key, value = [part.tanh().exp() for part in parts]
+        return query.cos() + key.sin() + value.sqrt()
 
-    assert remarks(graph_of(program)) == {("Sin", "Cos"): "from iteration 3"}
+    assert remarks(graph_of(program)) == {
+        ("Unbind", "Tanh"): "one each",
+        ("Exp", "Cos"): "from iteration 1",
+        ("Exp", "Sin"): "from iteration 2",
+    }
+
+
+def test_what_goes_on_inside_a_closed_box_is_not_carried_by_it() -> None:
+    graph = GRAPHS["nested"]
+    folded = fold(graph)
+    scene = build_scene(folded, Expansion(depth=0))
+
+    outer = folded.groups[0]
+    assert outer.count == 6
+    [arrow] = [a for a in scene.arrows if a.carried and a.earlier.number == outer.number]
+    assert arrow.edges == 5  # from each round of the outer loop to the next one; the inner loop carries 18 more
 
 
 def test_the_last_iteration_and_what_all_share_need_no_words() -> None:
