@@ -38,7 +38,7 @@ def drawn(dot: str) -> nx.DiGraph:
 def texts(svg: str | bytes) -> str:
     """Every text of an SVG picture, as a reader can select it."""
     pieces = (element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text"))
-    return " ".join(" ".join(pieces).split())
+    return " ".join(" ".join(pieces).replace("\u2060", "").split())
 
 
 def loop(count: int) -> torch.Tensor:

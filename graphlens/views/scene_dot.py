@@ -110,7 +110,7 @@ class _Writer:
         if self.look.caption:
             # The graph has one label, which is the heading; the label of a frame around all is the caption.
             yield "  subgraph cluster_all {"
-            yield f'    graph [peripheries=0 labelloc=b label={_html([_small(self.look.caption)])}]'
+            yield f'    graph [id="whole" peripheries=0 labelloc=b label={_html([_small(self.look.caption)])}]'
             yield from self._inside(())
             yield "  }"
         else:
@@ -298,7 +298,8 @@ def _wrapped(name: str) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return escape(text, quote=True).replace("  ", "&#160;&#160;")
+    # dot would put names of its own in the place of \N and \G: an invisible joiner keeps the two apart.
+    return escape(text, quote=True).replace("\\", "\\&#8288;").replace("  ", "&#160;&#160;")
 
 
 def _bold(text: str) -> str:

@@ -30,10 +30,12 @@ def scene_text(scene: Scene, title: str = "") -> str:
 def describe(scene: Scene, title: str) -> str:
     """What the picture shows, in a few sentences."""
     sentences = [f"Backward graph of {title}: {_size(scene)}."]
-    leaves = [box.title or "an unnamed leaf" for box in scene.boxes if box.kind == "leaf"]
+    leaves = [box.title for box in scene.boxes if box.kind == "leaf"]
+    named = [title for title in leaves if title]
     if leaves:
-        more = f" and {count_text(len(leaves) - 12)} more" if len(leaves) > 12 else ""
-        sentences.append(f"Leaves: {', '.join(leaves[:12])}{more}.")
+        others = [f"{count_text(len(named) - 12)} more"] if len(named) > 12 else []
+        others += [f"{count_text(len(leaves) - len(named))} unnamed"] if len(named) < len(leaves) else []
+        sentences.append(f"Leaves: {', '.join([*named[:12], *others])}.")
     for frame in scene.frames:
         if frame.frames[-1].iteration is None:
             sentences.append(
@@ -42,7 +44,8 @@ def describe(scene: Scene, title: str) -> str:
             )
     carried = [arrow for arrow in scene.arrows if arrow.carried]
     if carried:
-        sentences.append(f"{count_text(len(carried))} arrows lead from one repeat to the next.")
+        arrows = "1 arrow leads" if len(carried) == 1 else f"{count_text(len(carried))} arrows lead"
+        sentences.append(f"{arrows} from one repeat to the next.")
     outputs = [box.title for box in scene.boxes if box.kind == "output"]
     if outputs:
         sentences.append(f"Output: {', '.join(outputs)}.")
@@ -139,6 +142,11 @@ def _frame_line(frame: SceneFrame) -> str:
     return f"{name} {frame.label}  ({nodes_text(frame.nodes)}, {at_least}{bytes_text(frame.storage_bytes)})"
 
 
+def _in_brackets(arrow: SceneArrow) -> str:
+    remark = "carried" if arrow.carried else arrow_remark(arrow)
+    return f" ({remark})" if remark else ""
+
+
 def _box_line(box: SceneBox, numbers: dict[Key, int], reads: list[SceneArrow], scene: Scene) -> str:
     titles = {other.key: other.title for other in scene.boxes}
     parts = [f"{numbers[box.key]}. {box.title or '(unnamed)'}"]
@@ -150,7 +158,7 @@ def _box_line(box: SceneBox, numbers: dict[Key, int], reads: list[SceneArrow], s
         parts.append(box.role)
     if reads:
         sources = [
-            f"{numbers[arrow.earlier]} {titles[arrow.earlier] or '(unnamed)'}{' (carried)' if arrow.carried else ''}"
+            f"{numbers[arrow.earlier]} {titles[arrow.earlier] or '(unnamed)'}{_in_brackets(arrow)}"
             for arrow in reads
         ]
         parts.append(f"← {', '.join(sources)}")

@@ -6,6 +6,7 @@ import random
 import re
 
 import pytest
+import torch
 
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import fold
@@ -44,7 +45,7 @@ def dense_hubs(count: int = 300) -> GradGraph:
 
 def many_leaves(leaves: int = 2_000) -> GradGraph:
     draw = random.Random(0)
-    ops = tuple(draw.choice(["Sin", "Add", "Mul", "Exp"]) for _ in range(997))
+    ops = tuple(draw.choice(["Sin", "Add", "Mul", "Exp"]) for _ in range(leaves + 1))
     edges = {(leaves + k, k) for k in range(leaves)} | {(leaves + k, leaves + k - 1) for k in range(1, leaves)}
     return made(edges, leaves, 2 * leaves, ops)
 
@@ -66,7 +67,7 @@ def test_a_part_of_it_can_be_drawn(build) -> None:
     assert scene_cost(scene).is_feasible
 
 
-@pytest.mark.parametrize(("most", "boxes", "deepest"), [(27, 27, 2), (26, 23, 1), (22, 14, 0)])
+@pytest.mark.parametrize(("most", "boxes", "deepest"), [(27, 27, 2), (26, 23, 1), (22, 12, 0)])
 def test_groups_are_closed_until_the_boxes_are_few_enough(most: int, boxes: int, deepest: int) -> None:
     scene = scene_of(NESTED, max_boxes=most)
     assert len(scene.boxes) == boxes
@@ -164,8 +165,6 @@ def test_far_and_busy_leaves_are_copied_at_each_use() -> None:
 
 
 def test_an_arrow_back_over_many_ranks_starts_at_a_copy() -> None:
-    import torch
-
     def rounds(length: int) -> torch.Tensor:
         x = torch.ones(3, requires_grad=True)
         for _ in range(5):

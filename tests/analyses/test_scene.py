@@ -205,16 +205,14 @@ def test_one_each_and_from_all() -> None:
     assert remarks(graph_of(program)) == {("Unbind", "Tanh"): "one each", ("Exp", "Stack"): "from all 4"}
 
 
-def test_from_one_iteration() -> None:
+def test_from_the_first_two_of_three() -> None:
     def program() -> torch.Tensor:  # as query, key and value in attention
-        parts = torch.ones(3, requires_grad=True).unbind()
-        query, key, value = [part.tanh().exp() for part in parts]
-        return query.cos() + key.sin() + value.sqrt()
+        query, key, value = [part.view(2, 2).t() for part in torch.ones(12, requires_grad=True).split(4)]
+        return ((query @ key).softmax(1) @ value).sum()
 
     assert remarks(graph_of(program)) == {
-        ("Unbind", "Tanh"): "one each",
-        ("Exp", "Cos"): "from iteration 1",
-        ("Exp", "Sin"): "from iteration 2",
+        ("Split", "View"): "one each",
+        ("T", "Mm"): "from iterations 1 and 2",
     }
 
 
