@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     # What a record shows is looked up when somebody asks, so that nothing below loads a view.
     "shown": ({"analyses", "capture", "views"}, set()),
     "notebook": ({"analyses", "errors", "graph", "views"}, set()),
-    "analyses": ({"analyses", "errors", "graph", "records", "shown", "units"}, {"numpy"}),
+    "analyses": ({"analyses", "errors", "graph", "notebook", "records", "shown", "units"}, {"numpy"}),
     "views": (
         {"analyses", "errors", "files", "graph", "records", "units", "views"},
         {"matplotlib", "networkx", "numpy", "rich"},

@@ -49,12 +49,18 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
     _refuse_unrolling(folded, expansion, wish)
     deepest = max((depth for depth, _ in folded.walk()), default=0)
     most = deepest if wish.depth is None else min(wish.depth, deepest)
+    least = min(most, max((_level(folded, group) for group in expansion.unrolled), default=0))
     scene = None
-    for depth in range(most, -1, -1):
+    for depth in range(most, least - 1, -1):
         scene = build_scene(folded, replace(expansion, depth=depth), extract)
         if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
             return scene
     assert scene is not None
+    if expansion.unrolled:
+        raise DrawError(
+            f"unrolled it takes {len(scene.boxes):,} boxes, too many or too entangled to lay out; "
+            "use --expand first,last, or show a part (--focus NODE)"
+        )
     raise DrawError(
         f"even with every repeat closed {len(folded.graph):,} nodes need {len(scene.boxes):,} boxes, too many or too "
         "entangled to lay out; show a part (--focus NODE, --path INPUT) or raise --max-nodes"
@@ -90,11 +96,15 @@ def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:
     return Expansion(unrolled=names[wish.expand])
 
 
+def _level(folded: FoldedGraph, group: int) -> int:
+    """In how many frames the boxes of a group stand, its own included."""
+    parent = folded.groups[group].parent
+    return 1 if parent is None else 1 + _level(folded, parent)
+
+
 def _refuse_unrolling(folded: FoldedGraph, expansion: Expansion, wish: Wish) -> None:
     """Closing groups cannot make up for unrolled ones: those were asked for."""
-    boxes = sum(
-        folded.groups[number].count * max(len(folded.groups[number].body), 1) for number in expansion.unrolled
-    )
+    boxes = sum(folded.groups[number].count * max(len(folded.groups[number].body), 1) for number in expansion.unrolled)
     if boxes > wish.max_boxes:
         raise DrawError(
             f"unrolled it would take about {boxes:,} boxes or more, and --max-nodes allows {wish.max_boxes:,}; "

@@ -76,8 +76,7 @@ def long_arrows(scene: Scene) -> frozenset[tuple[Key, Key, bool]]:
     return frozenset(
         arrow.ends
         for arrow in scene.arrows
-        if arrow.earlier in repeated
-        or (arrow.carried and abs(ranks[arrow.earlier] - ranks[arrow.later]) > MOST_RANKS)
+        if arrow.earlier in repeated or (arrow.carried and abs(ranks[arrow.earlier] - ranks[arrow.later]) > MOST_RANKS)
     )
 
 

@@ -95,8 +95,9 @@ class SceneArrow:
 
     `carried` says that it leads to the next iteration. `entered` and `left` hold, where it crosses
     the frame of a group that is drawn once, which of its iterations the edges end or start in, and
-    `entered_count` and `left_count` how many there are. `read` holds up to two of the
-    (node, port) that the edges read.
+    `entered_count` and `left_count` how many there are. `one_each` says that different
+    outputs are read within one iteration of the frames around, as by a loop over the entries of a
+    tensor; `read` holds the first (node, port) that is read in each of those iterations.
     """
 
     earlier: Key
@@ -108,7 +109,8 @@ class SceneArrow:
     entered_count: int = 0
     left: set[int] = field(default_factory=set)
     left_count: int = 0
-    read: set[tuple[int, int]] = field(default_factory=set)
+    read: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    one_each: bool = False
 
     @property
     def ends(self) -> tuple[Key, Key, bool]:
@@ -124,11 +126,6 @@ class SceneArrow:
                 break
             depth += 1
         return self.earlier.frames[:depth]
-
-    @property
-    def one_each(self) -> bool:
-        """Whether different outputs are read, as by a loop over the entries of a tensor."""
-        return len(self.read) > 1
 
 
 @dataclass(frozen=True)
@@ -189,12 +186,12 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Ext
         arrow.edges += 1
         if not carried:
             _cross(arrow, folded, paths[target], paths[source])
-            if len(arrow.read) < 2:
-                arrow.read.add((target, ports[0]))
-    for place, output in enumerate(graph.outputs if extract is None else graph.outputs[: extract.outputs]):
+            output = (target, ports[0])
+            arrow.one_each |= output != arrow.read.setdefault(paths[target][: len(arrow.around)], output)
+    for place, end in enumerate(graph.outputs if extract is None else graph.outputs[: extract.outputs]):
         key = Key((), "output", place)
-        boxes[key] = SceneBox(key, "output", output.name, output.shape, output.node)
-        arrows[keys[output.node], key, False] = SceneArrow(keys[output.node], key, False, output.shape, 1)
+        boxes[key] = SceneBox(key, "output", end.name, end.shape, end.node)
+        arrows[keys[end.node], key, False] = SceneArrow(keys[end.node], key, False, end.shape, 1)
     focus = None if extract is None or extract.focus is None else keys[extract.focus]
     frames = _frames(folded, boxes.values())
     return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus)

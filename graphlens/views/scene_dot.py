@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import TypeVar
 
 from graphlens.analyses.layout_cost import long_arrows
 from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
@@ -23,6 +25,7 @@ HEATS: Mapping[str, Callable[[SceneBox], int]] = {
 # so many: an ellipse around one long line would make the picture several screens wide.
 _LINE = 24
 _MOST_OF_A_NAME = 96
+_Item = TypeVar("_Item")
 _FONT = "Helvetica"  # every layout program knows its widths; `finish_svg` names fonts like it
 
 
@@ -85,11 +88,16 @@ class _Writer:
         values = [HEATS[look.heat](box) for box in scene.boxes] if look.heat else []
         self.most, self.whole = max(values, default=0), sum(values)
         self.boxes = {box.key: box for box in scene.boxes}
-        long = long_arrows(scene)
-        self.copied = [arrow for arrow in scene.arrows if arrow.ends in long]
+        self.long = long_arrows(scene)
+        self.copied = [arrow for arrow in scene.arrows if arrow.ends in self.long]
+        self.carried_on = {arrow.earlier for arrow in self.copied if arrow.carried}
         self.frames = {frame.frames: frame for frame in scene.frames}
         self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
         self.repeated = {arrow.earlier for arrow in self.copied} & self.leaves
+        # Per frame what is in it, at any depth: looking through all of it for each frame would be slow.
+        self.boxes_in = _by_frame((box.key.frames, box) for box in scene.boxes)
+        self.arrows_in = _by_frame((arrow.around, arrow) for arrow in scene.arrows)
+        self.frames_in = _by_frame((frame.frames[:-1], (k, frame)) for k, frame in enumerate(scene.frames))
 
     def lines(self) -> Iterator[str]:
         palette = self.palette
@@ -122,13 +130,13 @@ class _Writer:
     def _inside(self, around: tuple[Frame, ...]) -> Iterator[str]:
         """The boxes of one frame, then the frames in it; frames are few levels deep."""
         indent = "  " * (len(around) + 1)
-        for box in self.scene.boxes:
+        for box in self.boxes_in[around]:
             if box.key.frames == around and box.key not in self.repeated:
                 yield f"{indent}{self.names[box.key]} {self._box(box)}"
-        for arrow in self.copied:
-            if arrow.around == around:
+        for arrow in self.arrows_in[around]:
+            if arrow.around == around and arrow.ends in self.long:
                 yield f"{indent}{_copy(self.names, arrow)} {self._copy_of(self.boxes[arrow.earlier], arrow)}"
-        for number, frame in enumerate(self.scene.frames):
+        for number, frame in self.frames_in[around]:
             if frame.frames[:-1] == around:
                 fill, line = self.palette.frame
                 yield f"{indent}subgraph cluster_{number} {{"
@@ -181,7 +189,7 @@ class _Writer:
             lines = [*map(_bold, lines), _bold(f"{last}  ") + _text(shape)]
         else:
             lines = [_text(f"{box.title}  {shape}")]
-        carried = "carried on" if any(arrow.carried and arrow.earlier == box.key for arrow in self.copied) else ""
+        carried = "carried on" if box.key in self.carried_on else ""
         details = [part for part in (self._count(box), self._saves(box), self._share(box), carried) if part]
         if details:
             lines.append(_small(" · ".join(details)))
@@ -225,20 +233,19 @@ class _Writer:
             # Without weight, so that it pulls nothing up; into an inner frame dot heeds the weight alone.
             weight = "" if len(key.frames) > len(frame.frames) else " weight=0"
             yield f"{indent}{name} -> {self.names[key]} [style=invis{weight}]"
-        for arrow in self.copied:
-            if arrow.around == frame.frames and arrow.later in tops:
+        for arrow in self.arrows_in[frame.frames]:
+            if arrow.around == frame.frames and arrow.ends in self.long and arrow.later in tops:
                 yield f"{indent}{name} -> {_copy(self.names, arrow)} [style=invis weight=0]"
-        for number, inner in enumerate(self.scene.frames):
+        for number, inner in self.frames_in[frame.frames]:
             if inner.frames[:-1] == frame.frames:
                 yield f"{indent}{name} -> t{number} [style=invis]"
 
     def _tops(self, frame: SceneFrame) -> list[Key]:
         """The boxes of a frame that only leaves lead to, and those leaves: its heading goes above them."""
-        depth = len(frame.frames)
-        inside = [arrow for arrow in self.scene.arrows if not arrow.carried and arrow.around[:depth] == frame.frames]
+        inside = [arrow for arrow in self.arrows_in[frame.frames] if not arrow.carried]
         fed = {arrow.later for arrow in inside if arrow.earlier not in self.leaves}
         leaves = {arrow.earlier for arrow in inside if arrow.earlier in self.leaves and arrow.later not in fed}
-        boxes = [box.key for box in self.scene.boxes if box.key.frames[:depth] == frame.frames]
+        boxes = [box.key for box in self.boxes_in[frame.frames]]
         tops = [key for key in boxes if (key in leaves if key in self.leaves else key not in fed)]
         return [key for key in tops if key not in self.repeated]
 
@@ -267,9 +274,8 @@ class _Writer:
         )
 
     def _arrow(self, arrow: SceneArrow) -> str:
-        if arrow not in self.copied:
-            return f"  {self.names[arrow.earlier]} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
-        return f"  {_copy(self.names, arrow)} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
+        start = _copy(self.names, arrow) if arrow.ends in self.long else self.names[arrow.earlier]
+        return f"  {start} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
 
     def _arrow_attributes(self, arrow: SceneArrow) -> str:
         # What functions read is kept close; a leaf may stand further away.
@@ -277,12 +283,21 @@ class _Writer:
         if arrow.carried:
             colour = self.palette.carried
             parts.append(f'class="gl-carried" color="{colour}" fontcolor="{colour}" penwidth=1.6')
-            if arrow not in self.copied:
+            if arrow.ends not in self.long:
                 label = f"  carried {shape_text(arrow.shape)}".rstrip()
                 parts.append(f'constraint=false label="{label}"')
         elif (label := arrow_remark(arrow)) != "":
             parts.append(f'label="  {label}"')
         return f" [{' '.join(parts)}]" if parts else ""
+
+
+def _by_frame(items: Iterable[tuple[tuple[Frame, ...], _Item]]) -> dict[tuple[Frame, ...], list[_Item]]:
+    """The items of each frame and of the frames in it; () stands for the whole picture."""
+    by_frame: dict[tuple[Frame, ...], list[_Item]] = defaultdict(list)
+    for frames, item in items:
+        for depth in range(len(frames) + 1):
+            by_frame[frames[:depth]].append(item)
+    return by_frame
 
 
 def _wrapped(name: str) -> list[str]:

@@ -10,7 +10,7 @@ from graphlens.units import bytes_text, count_text, nodes_text
 def scene_text(scene: Scene, title: str = "") -> str:
     """The scene as an indented list in forward order; each box names the boxes that it reads."""
     boxes = _nested(scene)
-    numbers = {box.key: place + 1 for place, box in enumerate(boxes)}
+    called = {box.key: f"{place} {box.title or '(unnamed)'}" for place, box in enumerate(boxes, start=1)}
     reads: dict[Key, list[SceneArrow]] = {}
     for arrow in scene.arrows:
         reads.setdefault(arrow.later, []).append(arrow)
@@ -23,7 +23,7 @@ def scene_text(scene: Scene, title: str = "") -> str:
         for depth in range(shared, len(around)):
             lines.append(f"{'  ' * depth}{_frame_line(frames[around[: depth + 1]])}")
         opened = around
-        lines.append(f"{'  ' * len(around)}{_box_line(box, numbers, reads.get(box.key, []), scene)}")
+        lines.append(f"{'  ' * len(around)}{_box_line(box, called, reads.get(box.key, []))}")
     return "\n".join(lines) + "\n"
 
 
@@ -147,9 +147,8 @@ def _in_brackets(arrow: SceneArrow) -> str:
     return f" ({remark})" if remark else ""
 
 
-def _box_line(box: SceneBox, numbers: dict[Key, int], reads: list[SceneArrow], scene: Scene) -> str:
-    titles = {other.key: other.title for other in scene.boxes}
-    parts = [f"{numbers[box.key]}. {box.title or '(unnamed)'}"]
+def _box_line(box: SceneBox, called: dict[Key, str], reads: list[SceneArrow]) -> str:
+    parts = [called[box.key].replace(" ", ". ", 1)]
     if box.shape is not None:
         parts.append(shape_text(box.shape))
     if box.kind in ("closed", "middle"):
@@ -157,9 +156,5 @@ def _box_line(box: SceneBox, numbers: dict[Key, int], reads: list[SceneArrow], s
     if box.role:
         parts.append(box.role)
     if reads:
-        sources = [
-            f"{numbers[arrow.earlier]} {titles[arrow.earlier] or '(unnamed)'}{_in_brackets(arrow)}"
-            for arrow in reads
-        ]
-        parts.append(f"← {', '.join(sources)}")
+        parts.append(f"← {', '.join(called[arrow.earlier] + _in_brackets(arrow) for arrow in reads)}")
     return " ".join(parts)

@@ -40,7 +40,8 @@ def random_dag(count: int = 3_000) -> GradGraph:
 
 
 def dense_hubs(count: int = 300) -> GradGraph:
-    return made({(k, j) for k in range(1, count) for j in range(max(0, k - 60), k)}, 1, count, ("A", "B", "C", "D", "E"))
+    edges = {(k, j) for k in range(1, count) for j in range(max(0, k - 60), k)}
+    return made(edges, 1, count, ("Sin", "Add", "Mul", "Exp", "Cos"))
 
 
 def many_leaves(leaves: int = 2_000) -> GradGraph:
@@ -81,8 +82,20 @@ def test_one_box_less_than_can_be_is_refused() -> None:
 
 
 def test_unrolling_too_much_names_the_other_way() -> None:
-    with pytest.raises(DrawError, match=r"about 60\d boxes or more, and --max-nodes allows 400; use --expand first,last"):
+    with pytest.raises(DrawError, match=r"about 60\d boxes or more, .* allows 400; use --expand first,last"):
         scene_of(WASTEFUL, expand="all")
+
+
+def test_what_was_to_be_unrolled_is_never_closed_instead() -> None:
+    tangled = captured(lambda: lesson_loss("wasteful", n=1_000))
+    with pytest.raises(DrawError, match=r"unrolled it takes 3,0\d\d boxes, too many or too entangled to lay out"):
+        scene_of(tangled, expand="all", max_boxes=9_000)
+
+    inner = str(next(group.number + 1 for group in fold(NESTED).groups if group.parent is not None))
+    with pytest.raises(DrawError, match="unrolled it takes"):
+        scene_of(NESTED, expand=inner, max_boxes=25)
+    assert all(box.kind != "closed" for box in scene_of(NESTED, expand=inner).boxes)
+    assert any(box.kind == "closed" for box in scene_of(NESTED, expand=inner, depth=0).boxes)  # asked for
 
 
 def test_a_group_by_its_name_and_by_its_number() -> None:

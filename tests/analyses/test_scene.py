@@ -227,26 +227,39 @@ def test_what_goes_on_inside_a_closed_box_is_not_carried_by_it() -> None:
     assert arrow.edges == 5  # from each round of the outer loop to the next one; the inner loop carries 18 more
 
 
+def test_what_all_three_read_alike_in_every_layer_is_not_one_each() -> None:
+    def program() -> torch.Tensor:
+        x = torch.randn(2, 4, requires_grad=True)
+        for _ in range(5):
+            x = x.softmax(1)
+            x = torch.stack([torch.nn.Linear(4, 4)(x).relu() for _ in range(3)]).mean(0)
+        return x.sum()
+
+    scene = build_scene(fold(graph_of(program)))
+    into = [arrow for arrow in scene.arrows if arrow.entered_count == 3 and arrow.edges > 3]
+    assert into  # the three maps are a group inside the layers
+    assert not any(arrow.one_each for arrow in into)
+
+
 def test_the_last_iteration_and_what_all_share_need_no_words() -> None:
     assert remarks(graph_of(lambda: loop(5))) == {}
 
 
 @pytest.mark.parametrize(
-    ("left", "entered", "read", "words"),
+    ("left", "entered", "one_each", "words"),
     [
-        ({5}, {0}, 1, ""),
-        ({2}, {0}, 1, "from iteration 3"),
-        ({0, 1}, {0, 1, 2}, 2, "from iterations 1 and 2, one each"),
-        ({1, 2, 3}, set(), 1, "from iterations 2 … 4"),
-        ({0, 2, 4}, set(), 1, "from 3 of 6 iterations"),
-        (set(range(6)), {2}, 1, "from all 6, to iteration 3"),
-        (set(), {1, 2}, 1, "to iterations 2 and 3"),
+        ({5}, {0}, False, ""),
+        ({2}, {0}, False, "from iteration 3"),
+        ({0, 1}, {0, 1, 2}, True, "from iterations 1 and 2, one each"),
+        ({1, 2, 3}, set(), False, "from iterations 2 … 4"),
+        ({0, 2, 4}, set(), False, "from 3 of 6 iterations"),
+        (set(range(6)), {2}, False, "from all 6, to iteration 3"),
+        (set(), {1, 2}, False, "to iterations 2 and 3"),
     ],
 )
-def test_words_of_an_arrow(left: set[int], entered: set[int], read: int, words: str) -> None:
+def test_words_of_an_arrow(left: set[int], entered: set[int], one_each: bool, words: str) -> None:
     key = build_scene(fold(small_graph())).boxes[0].key
-    ports = {(0, port) for port in range(read)}
-    arrow = SceneArrow(key, key, False, None, 1, entered, 3, left, 6, ports)
+    arrow = SceneArrow(key, key, False, None, 1, entered, 3, left, 6, one_each=one_each)
     assert arrow_remark(arrow) == words
 
 

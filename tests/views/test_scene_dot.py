@@ -25,8 +25,8 @@ from tests.drawing import SVG, drawn, ensemble, graph_of, loop, nested_loops, sc
 
 WASTEFUL = captured(lambda: lesson_loss("wasteful", n=50))
 NASTY = (
-    '"', "<b>", "a & b", "&lt;", r"\n\N\G\l", "]]>", "-->", "'; DROP", "größe 表 😀", "x" * 5_000, "a." * 2_000, "}", "\\",
-    "{a|b}", "//", "#", "%s", " ", "&#0;",
+    '"', "<b>", "a & b", "&lt;", r"\n\N\G\l", "]]>", "-->", "'; DROP", "größe 表 😀", "x" * 5_000, "a." * 2_000, "}",
+    "\\", "{a|b}", "//", "#", "%s", " ", "&#0;",
 )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_shares_add_up_to_all(heat: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "step"), [(0, 0), (1, 1), (200_000, 1), (200_040, 1), (400_000, 2), (410_100, 3), (999_999, 5), (10**6, 5)]
+    ("value", "step"), [(0, 0), (1, 1), (200_000, 1), (200_040, 1), (400_000, 2), (410_100, 3), (10**6, 5)]
 )
 def test_heat_steps(value: int, step: int) -> None:
     assert heat_step(value, 10**6) == step

@@ -159,6 +159,11 @@ class FoldedGraph:
     def __repr__(self) -> str:
         return f"<FoldedGraph: {len(self.graph):,} nodes in {self.boxes():,} boxes, {len(self.groups):,} groups>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from graphlens.notebook import mimebundle
+
+        return mimebundle(self)
+
     def walk(self) -> Iterator[tuple[int, Item]]:
         """Every box and group with its depth, in the order of the picture."""
         stack: list[tuple[int, Item]] = [(0, item) for item in reversed(self.items)]
