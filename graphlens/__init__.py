@@ -16,19 +16,19 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from graphlens.analyses.comparison import Comparison as Comparison
     from graphlens.analyses.counts import Stats as Stats
-    from graphlens.analyses.counts import stats as stats
     from graphlens.analyses.fold import FoldedGraph as FoldedGraph
-    from graphlens.analyses.fold import fold as fold
     from graphlens.api import compare as compare
+    from graphlens.api import fold as fold
     from graphlens.api import lesson as lesson
     from graphlens.api import render as render
+    from graphlens.api import save as save
+    from graphlens.api import stats as stats
     from graphlens.capture.build import capture as capture
     from graphlens.capture.trace import Trace as Trace
     from graphlens.capture.trace import trace as trace
     from graphlens.errors import GraphlensError as GraphlensError
     from graphlens.graph import GradGraph as GradGraph
     from graphlens.storage import load as load
-    from graphlens.storage import save as save
     from graphlens.subject import Subject as Subject
     from graphlens.views.picture import Picture as Picture
 
@@ -43,12 +43,12 @@ _HOMES = {
     "Picture": "graphlens.views.picture",
     "capture": "graphlens.capture.build",
     "compare": "graphlens.api",
-    "fold": "graphlens.analyses.fold",
+    "fold": "graphlens.api",
     "lesson": "graphlens.api",
     "load": "graphlens.storage",
     "render": "graphlens.api",
-    "save": "graphlens.storage",
-    "stats": "graphlens.analyses.counts",
+    "save": "graphlens.api",
+    "stats": "graphlens.api",
     "trace": "graphlens.capture.trace",
 }
 

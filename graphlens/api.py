@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphlens import storage
+from graphlens.analyses import counts
+from graphlens.analyses import fold as folding
 from graphlens.analyses.comparison import Comparison, compare_records
 from graphlens.analyses.compose import MOST_BOXES, Wish
+from graphlens.analyses.counts import Stats
 from graphlens.analyses.fold import FoldedGraph
 from graphlens.errors import DrawError, NoGraphError, TargetError
 from graphlens.graph import GradGraph
@@ -18,6 +23,36 @@ from graphlens.views.scene_dot import Look
 if TYPE_CHECKING:
     from graphlens.capture.trace import Trace
     from graphlens.subject import Subject
+
+
+def graph_of(subject: Trace | GradGraph) -> GradGraph:
+    """The graph of a trace, or the graph itself.
+
+    Raises:
+        NoGraphError: the trace has none, or this is neither.
+    """
+    if isinstance(subject, GradGraph):
+        return subject
+    graph = getattr(subject, "graph", None)
+    if not isinstance(graph, GradGraph):
+        what = getattr(subject, "name", "") or type(subject).__name__
+        raise NoGraphError(f"{what} has no backward graph; pass a trace of something that has one, or a GradGraph")
+    return graph
+
+
+def stats(graph: Trace | GradGraph, by: str = "op", sort: str = "storage") -> Stats:
+    """Count the nodes of a graph and what they keep for backward; see `graphlens.analyses.counts.stats`."""
+    return counts.stats(graph_of(graph), by, sort)
+
+
+def fold(graph: Trace | GradGraph) -> FoldedGraph:
+    """Fold what repeats in a graph; see `graphlens.analyses.fold.fold`."""
+    return folding.fold(graph_of(graph))
+
+
+def save(graph: Trace | GradGraph, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a graph as .json, .graphml, .gexf or .dot; see `graphlens.storage.save`."""
+    return storage.save(graph_of(graph), path, force=force)
 
 
 def compare(a: Trace | GradGraph, b: Trace | GradGraph, *, names: tuple[str, str] | None = None) -> Comparison:
@@ -65,10 +100,14 @@ def render(
     Raises:
         DrawError: it cannot be drawn so; OutputError: the path cannot be written.
     """
-    if not isinstance(graph, (GradGraph, FoldedGraph)):
-        if graph.graph is None:
-            raise NoGraphError(f"{graph.name}: no output has a backward graph to draw")
-        graph = graph.graph
+    if not isinstance(graph, FoldedGraph):
+        graph = graph_of(graph)
+    limits = (("depth", depth, 0), ("radius", radius, 0), ("max_boxes", max_boxes, 1), ("dpi", dpi, 1))
+    for name, number, least in limits:
+        if number is not None and (type(number) is not int or number < least):
+            raise DrawError(f"{name} must be a whole number ≥ {least}, got {number!r}")
+    if focus is not None and type(focus) is not int:
+        raise DrawError(f"focus must be the number of a node, got {focus!r}")
     choices = (("heat", heat, (None, "count", "bytes")), ("direction", direction, ("forward", "backward")))
     for name, value, known in (*choices, ("theme", theme, ("auto", "light", "dark"))):
         if value not in known:

@@ -42,7 +42,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"__init__", "analyses", "capture", "errors", "graph", "lessons", "records", "shown", "subject", "targets"},
         {"torch", "torchviz"},
     ),
-    "api": ({"analyses", "capture", "errors", "graph", "lessons", "records", "subject", "targets", "views"}, set()),
+    "api": (
+        {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},
+        set(),
+    ),
     "__init__": (
         {"analyses", "api", "capture", "errors", "graph", "records", "storage", "subject", "views"},
         set(),

@@ -15,8 +15,9 @@ class Row:
 
     `storage_bytes` counts a storage once, at the first node in forward order that saves it, so
     that the rows sum to the total. `unknown` counts nodes and tensors whose size is not available;
-    where it is not 0 the sizes are lower bounds. `freed` says that a backward pass has freed some
-    of the saved tensors, so that the sizes say nothing.
+    where it is not 0 the sizes are lower bounds. `hidden` counts the nodes
+    whose saved tensors cannot even be counted, and `freed` says that a backward pass has freed some
+    of them, so that neither counts nor sizes say anything.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Row:
     storage_bytes: int
     unknown: int
     freed: bool
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ def _row(key: str, graph: GradGraph, sums: Sequence[SavedSums], numbers: Sequenc
     tensors, view_bytes, storages, storage_bytes, unknown = map(
         sum, zip(*(sums[number] for number in numbers), strict=True)
     )
-    freed = any(graph.nodes[number].ledger == "freed" for number in numbers)
-    return Row(key, len(numbers), tensors, view_bytes, storages, storage_bytes, unknown, freed)
+    ledgers = [graph.nodes[number].ledger for number in numbers]
+    hidden, freed = ledgers.count("hidden"), "freed" in ledgers
+    return Row(key, len(numbers), tensors, view_bytes, storages, storage_bytes, unknown, freed, hidden)
 
 
 def _leaves(graph: GradGraph) -> tuple[Leaf, ...]:

@@ -90,7 +90,7 @@ def time_reasons(a: RunRecord, b: RunRecord, stats_a: Stats | None, stats_b: Sta
         if left.max >= right.min and right.max >= left.min:
             yield Reason(
                 f"{label}-time",
-                f"{name} shows no difference: the measured ranges overlap.",
+                f"{name}: no difference can be claimed, the measured ranges overlap.",
                 {"a": left.median, "b": right.median},
             )
             continue
@@ -101,19 +101,25 @@ def time_reasons(a: RunRecord, b: RunRecord, stats_a: Stats | None, stats_b: Sta
             f"{ratio_text(most, least)} as long"
         )
         evidence: dict[str, Any] = {"slower": slow.target, "seconds": most, "other": least}
-        extra = _extra_nodes(slow is a, stats_a, stats_b)
-        if extra:
+        extra, slow_nodes = _extra_nodes(slow is a, stats_a, stats_b)
+        if extra >= max(_FEW_EXTRA_NODES, slow_nodes // 10):
             slope = (most - least) / extra
             evidence |= {"extra_nodes": extra, "seconds_per_extra_node": slope}
             claim += f": {seconds_text(slope)} more for each of {count_text(extra)} extra nodes"
         yield Reason(f"{label}-time", f"{claim}.", evidence)
 
 
-def _extra_nodes(a_is_slow: bool, stats_a: Stats | None, stats_b: Stats | None) -> int:
+# Fewer extra nodes than this, or than a tenth of the graph, do not account for a difference in time:
+# the nodes that both graphs have may do more work in one of them.
+_FEW_EXTRA_NODES = 10
+
+
+def _extra_nodes(a_is_slow: bool, stats_a: Stats | None, stats_b: Stats | None) -> tuple[int, int]:
+    """How many nodes more the slow graph has, and how many it has in all."""
     if stats_a is None or stats_b is None:
-        return 0
-    extra = stats_a.nodes - stats_b.nodes
-    return max(extra if a_is_slow else -extra, 0)
+        return 0, 0
+    slow, fast = (stats_a, stats_b) if a_is_slow else (stats_b, stats_a)
+    return max(slow.nodes - fast.nodes, 0), slow.nodes
 
 
 def value_reasons(
@@ -121,7 +127,7 @@ def value_reasons(
 ) -> Iterator[Reason]:
     """What the values say: which outputs and gradients differ, and which one is `None`."""
     for row in outputs:
-        yield from _value_reason("output", f"The output {row.name}", row)
+        yield from _value_reason("output", "The output" if row.name == "output" else f"The output {row.name}", row)
     both = [row for row in gradients if row.a == row.b == "value"]
     differing = [row for row in both if row.max_abs != 0.0]
     missing = [row for row in gradients if {row.a, row.b} == {"value", "none"}]

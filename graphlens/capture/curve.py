@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from graphlens.capture.ledger import dtype_name
+from graphlens.capture.program import call_user
 from graphlens.errors import MeasureError
 from graphlens.records import Curve
 from graphlens.subject import Subject
@@ -44,7 +45,7 @@ _WAY_OUT = "run -o plots a function of one number; `graphlens render` draws a gr
 
 
 def _evaluate(subject: Subject, point: torch.Tensor) -> tuple[float, float | None]:
-    output = subject.module(point)
+    output = call_user(subject.module, point)
     if not isinstance(output, torch.Tensor) or output.numel() != 1:
         raise MeasureError(f"{subject.name} does not return one number, so that its curve cannot be drawn; {_WAY_OUT}")
     if not output.requires_grad:

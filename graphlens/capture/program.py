@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -53,17 +54,22 @@ class Program:
         return {"target": printable(self.name), "options": {key: _plain(value) for key, value in self.options.items()}}
 
 
+def call_user(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the user's code. An error raised right here is theirs: the call did not fit the function."""
+    return function(*args, **kwargs)
+
+
 def subject_program(subject: Subject) -> Program:
     """A subject as a program: one call of its module, then its loss."""
     leaves = named_leaves(subject.module, subject.args, subject.kwargs)
 
     def forward() -> Pass:
-        output = subject.module(*subject.args, **subject.kwargs)
+        output = call_user(subject.module, *subject.args, **subject.kwargs)
         outputs = named_tensors("output", output)
         if len(subject.output_names) == len(outputs):
             outputs = dict(zip(subject.output_names, outputs.values(), strict=True))
         if subject.loss is not None:
-            loss = subject.loss(output)
+            loss = call_user(subject.loss, output)
             if not isinstance(loss, torch.Tensor):
                 kind = type(loss).__name__
                 raise TargetError(f"{subject.name}: the loss is a {kind}; return a tensor, as .sum() does")

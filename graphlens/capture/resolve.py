@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import graphlens
-from graphlens.capture.program import Program, subject_program, tensors_program
+from graphlens.capture.program import Program, call_user, subject_program, tensors_program
 from graphlens.errors import GraphlensError, TargetError
 from graphlens.lessons import FACTORIES
 from graphlens.subject import Subject
@@ -38,7 +38,7 @@ def resolve(target: Target, options: Mapping[str, object]) -> Program:
 
     def build() -> Any:
         with user_code(target, "the factory"):
-            return factory(**options)
+            return call_user(factory, **options)
 
     made = build()
     program = _program(target, made, build)
@@ -191,8 +191,9 @@ def user_code(target: Target, what: str) -> Iterator[None]:
             raise TargetError(f"{target.text}: {message}") from error
         if _is_own_fault(error):
             raise
-        kind = type(error).__name__
-        raise TargetError(f"{target.text}: {what} failed at {_place(error)}: {kind}: {message}".rstrip(": ")) from error
+        place, kind = _place(error), type(error).__name__
+        where = f" at {place}" if place else ""
+        raise TargetError(f"{target.text}: {what} failed{where}: {kind}: {message}".rstrip(": ")) from error
 
 
 def _is_own_fault(error: BaseException) -> bool:
@@ -200,8 +201,10 @@ def _is_own_fault(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     package = str(Path(graphlens.__file__).parent)
     lessons = str(Path(package, "lessons"))
-    innermost = frames[-1].filename
-    return innermost.startswith(package) and not innermost.startswith(lessons)
+    innermost = frames[-1]
+    if innermost.name == call_user.__name__:  # their function did not take what it was called with
+        return False
+    return innermost.filename.startswith(package) and not innermost.filename.startswith(lessons)
 
 
 def _is_library(path: str) -> bool:
@@ -209,10 +212,9 @@ def _is_library(path: str) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """file:line of the innermost frame that is the user's own."""
+    """file:line of the innermost frame that is the user's own; "" where the error has none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
-    frame = (own or list(frames))[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""

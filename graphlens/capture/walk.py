@@ -58,9 +58,22 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
     Leaves come first, in the order of their first use; then the functions, in the order in which
     the forward pass made them. Deep graphs are prepared for being freed, see `release`.
     """
-    # Python's wrappers of autograd nodes are made on demand and their ids are reused, so the walk
-    # keys on the live objects. Chains run 10⁶ deep, past Python's recursion limit: a stack it is.
     links: dict[AutogradNode, Links] = dict.fromkeys(roots, ())
+    try:
+        leaves, functions = _reach(links)
+        found = _order(links, leaves, functions)
+    except BaseException:
+        # An interrupt half-way must not leave a graph behind that cannot be freed.
+        keep_for_release(sorted(links, key=lambda node: node._sequence_nr()))
+        raise
+    keep_for_release(found.functions)
+    return found
+
+
+def _reach(links: dict[AutogradNode, Links]) -> tuple[dict[AutogradNode, None], list[AutogradNode]]:
+    """Fill `links` with every node that those in it lead to; return the leaves and the functions."""
+    # Keyed on the live objects: an id could be that of a wrapper that is gone. Chains run 10⁶ deep,
+    # past Python's recursion limit: a stack it is.
     stack = list(links)
     leaves: dict[AutogradNode, None] = {}
     functions: list[AutogradNode] = []
@@ -76,7 +89,12 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
             if earlier is not None and earlier not in links:
                 links[earlier] = ()
                 stack.append(earlier)
+    return leaves, functions
 
+
+def _order(
+    links: dict[AutogradNode, Links], leaves: dict[AutogradNode, None], functions: list[AutogradNode]
+) -> Walk:
     seqs = {node: node._sequence_nr() for node in functions}
     functions.sort(key=seqs.__getitem__)
     number = _numbers(functions, links, leaves)
@@ -86,7 +104,6 @@ def walk(roots: Iterable[AutogradNode]) -> Walk:
         number = _numbers(functions, links, leaves)
         edges = _edges(functions, links, number)
         assert edges is not None, "the graph of an autograd program has no cycle"
-    keep_for_release(functions)
     ordered = sorted(leaves, key=number.__getitem__)
     return Walk(ordered, functions, list(map(seqs.__getitem__, functions)), number, edges)
 

@@ -24,8 +24,19 @@ from graphlens.targets import Target, parse_target
 @click.argument("a")
 @click.argument("b")
 @target_options
+@click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of A alone; repeatable.")
+@click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of B alone; repeatable.")
 @repeats_option
-def compare(a: str, b: str, settings: tuple[str, ...], as_json: bool, quiet: bool, repeats: int) -> None:
+def compare(
+    a: str,
+    b: str,
+    settings: tuple[str, ...],
+    set_a: tuple[str, ...],
+    set_b: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    repeats: int,
+) -> None:
     """Compare targets A and B: counts, sizes, times, outputs, gradients, and why they differ.
 
     --set applies to both; a saved graph takes no part in it.
@@ -35,12 +46,19 @@ def compare(a: str, b: str, settings: tuple[str, ...], as_json: bool, quiet: boo
     from graphlens.views.documents import comparison_document, to_json
 
     targets = [parse_target(text) for text in (a, b)]
-    live = [target for target in targets if target.kind != "saved"]
+    live = [
+        (target, (*settings, *own))
+        for target, own in zip(targets, (set_a, set_b), strict=True)
+        if target.kind != "saved"
+    ]
     if settings and not live:
         raise TargetError("two saved graphs take no --set; name the targets that they were captured from")
     with progressing(quiet) as progress:
-        runs = iter(_run(live, settings, repeats, progress))
-        records = [RunRecord(t.text, load_saved(t, ())) if t.kind == "saved" else next(runs) for t in targets]
+        runs = iter(_run(live, repeats, progress))
+        records = [
+            RunRecord(target.text, load_saved(target, own)) if target.kind == "saved" else next(runs)
+            for target, own in zip(targets, (set_a, set_b), strict=True)
+        ]
     if a == b:
         records = [replace(record, target=f"{a} ({side})") for record, side in zip(records, "ab", strict=True)]
     comparison = compare_records(*records)
@@ -51,7 +69,7 @@ def compare(a: str, b: str, settings: tuple[str, ...], as_json: bool, quiet: boo
     click.echo(comparison_report(comparison, goes_on=drawable[0] if drawable else "", **page()), nl=False)
 
 
-def _run(targets: list[Target], settings: tuple[str, ...], repeats: int, progress: Progress) -> list[RunRecord]:
+def _run(targets: list[tuple[Target, tuple[str, ...]]], repeats: int, progress: Progress) -> list[RunRecord]:
     """Run the targets for their values one after the other, then time them in turns."""
     if not targets:
         return []
@@ -61,12 +79,12 @@ def _run(targets: list[Target], settings: tuple[str, ...], repeats: int, progres
     from graphlens.capture.timing import time_programs
     from graphlens.capture.trace import observe
 
-    for target in targets:
+    for target, settings in targets:
         # Run right after it is built, so that equal programs meet equal random numbers.
         programs.append(build_program(target, settings))
         with user_code(target, "the backward pass"):
             records.append(observe(programs[-1], progress=progress).record())
-    with user_code(targets[-1], "a repeated run"):
+    with user_code(targets[-1][0], "a repeated run"):
         timings = time_programs(programs, repeats, progress=progress)
     return [
         replace(record, forward=timing.forward, backward=timing.backward)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from graphlens.analyses.compose import MOST_BOXES
 from graphlens.cli.common import build_program, force_option, load_saved, progressing, target_options
 from graphlens.errors import DrawError, NoGraphError
 from graphlens.files import check_writable, write_bytes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # A graph of so few nodes is as easy to read raw as folded.
 _FEW_NODES = 25
+_HOW = ("what repeats drawn once", "nothing folded")
 
 
 @click.command()
@@ -31,18 +33,18 @@ _FEW_NODES = 25
     type=click.Choice(["auto", "graphlens", "torchviz"]),
     default="auto",
     show_default=True,
-    help="torchviz draws every node; graphlens folds what repeats; auto takes torchviz for a few nodes.",
+    help="graphlens folds what repeats, torchviz draws every node; auto folds unless there are few nodes.",
 )
 @click.option("--expand", default="none", show_default=True, metavar="all|none|first,last|GROUP", help="To unroll.")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
-@click.option("--max-nodes", type=click.IntRange(min=1), default=400, show_default=True, help="Boxes at the most.")
+@click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
 @click.option("--heat", type=click.Choice(["count", "bytes"]), help="Shade the boxes by nodes or saved bytes.")
 @click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
 @click.option("--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True)
 @click.option("--title", help="A heading instead of the target's name.")
 @click.option("--caption", default="", help="A line below the picture.")
 @click.option("--focus", type=int, metavar="NODE", help="Show the neighbourhood of one node, by its number.")
-@click.option("--radius", type=click.IntRange(min=0), default=2, show_default=True, help="How far --focus looks.")
+@click.option("--radius", type=click.IntRange(min=0), help="How far --focus looks; 2 unless told.")
 @click.option("--path", "through", metavar="INPUT", help="Show only what lies between this leaf and the outputs.")
 @click.option("--dpi", type=click.IntRange(20, 1200), help="Resolution of a .png.")
 @click.option("--show-saved", is_flag=True, help="With torchviz: draw the saved tensors too.")
@@ -60,11 +62,15 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     check_suffix(suffix)
     if output != "-":
         check_writable(output, force=force)
-    quiet = options["quiet"]
+    elif options["as_json"]:
+        raise click.UsageError("--json says what was written; it does not go with -o -")
+    _check_options(parsed, suffix, options)
+    quiet, engine = options["quiet"], options["engine"]
     with progressing(quiet) as progress:
         progress(f"{target}: running")
         program, made, graph = _capture(parsed, options["settings"])
-        engine = _engine(parsed, suffix, graph, options)
+        if engine == "auto" and len(graph) <= _FEW_NODES and options["depth"] is None and options["expand"] == "none":
+            options["expand"] = "all"
         progress(f"{target}: drawing {len(graph):,} nodes")
         if engine == "torchviz":
             assert program is not None
@@ -79,10 +85,13 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     if options["as_json"]:
         from graphlens.views.documents import to_json
 
-        facts = {"target": target, "file": output, "engine": engine, "nodes": len(graph), "edges": len(graph.edges)}
-        click.echo(to_json({**facts, "boxes": boxes}))
+        made_by = "torchviz" if engine == "torchviz" else "graphlens"
+        facts = {"target": target, "file": output, "engine": made_by}
+        click.echo(to_json({**facts, "nodes": len(graph), "edges": len(graph.edges), "boxes": boxes}))
     elif not quiet:
         how = "raw by torchviz" if engine == "torchviz" else f"by graphlens as {boxes:,} boxes"
+        if engine != "torchviz":
+            how += f", {_HOW[options['expand'] == 'all']}"
         click.echo(f"Wrote {output}: {len(graph):,} nodes, drawn {how}")
 
 
@@ -98,19 +107,38 @@ def _capture(target: Target, settings: tuple[str, ...]) -> tuple[Program | None,
     return program, made, capture(made.roots, program.leaves, meta=program.meta)
 
 
-def _engine(target: Target, suffix: str, graph: GradGraph, options: dict[str, Any]) -> str:
+# What only one engine can do, with the value that stands for "not asked for".
+_OF_GRAPHLENS: dict[str, object] = {
+    "expand": "none",
+    "depth": None,
+    "max_nodes": MOST_BOXES,
+    "heat": None,
+    "direction": "forward",
+    "theme": "auto",
+    "caption": "",
+    "focus": None,
+    "radius": None,
+    "through": None,
+}
+
+
+def _check_options(target: Target, suffix: str, options: dict[str, Any]) -> None:
+    """Refuse options that would have no effect."""
     if options["engine"] == "torchviz":
+        for name, unset in _OF_GRAPHLENS.items():
+            if options[name] != unset:
+                flag = {"through": "path"}.get(name, name.replace("_", "-"))
+                raise click.UsageError(f"--{flag} goes with --engine graphlens; torchviz draws every node as it is")
         if target.kind == "saved":
             raise DrawError(f"{target.text} is a saved graph, and torchviz draws live ones; use --engine graphlens")
         if suffix == ".txt":
             raise DrawError("torchviz writes no text; use --engine graphlens")
-        return "torchviz"
-    ours = options["expand"] != "none" or any(
-        options[name] is not None for name in ("depth", "heat", "focus", "through", "title")
-    )
-    ours = ours or bool(options["caption"]) or (options["direction"], options["theme"]) != ("forward", "auto")
-    small = len(graph) <= _FEW_NODES and target.kind != "saved" and suffix != ".txt"
-    return "torchviz" if options["engine"] == "auto" and small and not ours else "graphlens"
+    elif options["show_saved"]:
+        raise click.UsageError("--show-saved goes with --engine torchviz")
+    if options["radius"] is not None and options["focus"] is None:
+        raise click.UsageError("--radius goes with --focus")
+    if options["dpi"] is not None and suffix != ".png":
+        raise click.UsageError("--dpi goes with a .png file")
 
 
 def _draw_raw(
@@ -147,7 +175,7 @@ def _wish(options: dict[str, Any]) -> Wish:
         depth=options["depth"],
         max_boxes=options["max_nodes"],
         focus=options["focus"],
-        radius=options["radius"],
+        radius=2 if options["radius"] is None else options["radius"],
         path=options["through"],
     )
 

@@ -48,6 +48,7 @@ def _chain_lesson(name: str, module: type[Chain]) -> Callable[..., Subject]:
 
         return Subject(module(M0, T, n, form), (x, A), loss=phi, name=name, output_names=("g",), loss_name="phi")
 
+    factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = module.__doc__
     return factory
 

@@ -8,13 +8,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.comparison import Comparison
-from graphlens.analyses.counts import Stats
+from graphlens.analyses.counts import Row, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.reasons import ulps_text
 from graphlens.records import Timing
-from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
+from graphlens.units import count_text, ratio_text, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
-from graphlens.views.stats_report import known
+from graphlens.views.stats_report import known_count, known_size
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
@@ -59,10 +59,10 @@ _COUNTS: tuple[tuple[str, Callable[[Stats], int]], ...] = (
     ("edges", lambda stats: stats.edges),
     ("depth", lambda stats: stats.depth),
 )
-_SIZES: tuple[tuple[str, Callable[[Stats], int], Callable[[int], str]], ...] = (
-    ("saved tensors (references)", lambda stats: stats.total.saved_tensors, count_text),
-    ("saved for backward (views)", lambda stats: stats.total.saved_bytes, bytes_text),
-    ("saved for backward (storage)", lambda stats: stats.total.storage_bytes, bytes_text),
+_SIZES: tuple[tuple[str, Callable[[Stats], int], Callable[[Row, int], str]], ...] = (
+    ("saved tensors (references)", lambda stats: stats.total.saved_tensors, known_count),
+    ("saved for backward (views)", lambda stats: stats.total.saved_bytes, known_size),
+    ("saved for backward (storage)", lambda stats: stats.total.storage_bytes, known_size),
 )
 
 
@@ -74,7 +74,7 @@ def _comparison_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, st
         yield (name, cells[0], cells[1], ratio_text(*map(read, present)) if len(present) == 2 else "")
     exact = len(present) == 2 and not any(stats.total.unknown for stats in present)
     for name, read, text in _SIZES:
-        cells = ["no graph" if stats is None else known(stats.total, text(read(stats))) for stats in sides]
+        cells = ["no graph" if stats is None else text(stats.total, read(stats)) for stats in sides]
         yield (name, cells[0], cells[1], ratio_text(*map(read, present)) if exact else "")
     for name, x, y in (
         ("forward", comparison.a.forward, comparison.b.forward),
@@ -114,5 +114,7 @@ def _difference_row(row: Difference) -> tuple[str, str, str, str]:
     elif row.max_abs == 0.0:
         text = "equal to the last bit"
     else:
-        text = significant(row.max_abs, 2) + ("" if row.ulps is None else f"  ({ulps_text(row.ulps)})")
+        parts = [] if row.relative is None else [f"{significant(row.relative, 2)} relative"]
+        parts += [] if row.ulps is None else [ulps_text(row.ulps)]
+        text = significant(row.max_abs, 2) + (f"  ({', '.join(parts)})" if parts else "")
     return (row.name, _STATUS[row.a], _STATUS[row.b], text)

@@ -58,10 +58,10 @@ def _stats_parts(target: str, graph: GradGraph | None, stats: Stats, width: int)
             ("grad_fn nodes", count_text(stats.nodes)),
             ("edges", count_text(stats.edges)),
             ("depth (edges on the longest path)", count_text(stats.depth)),
-            ("saved tensors (references)", known(total, count_text(total.saved_tensors))),
-            ("saved for backward (views)", known(total, bytes_text(total.saved_bytes))),
-            ("saved for backward (storages)", known(total, bytes_text(total.storage_bytes))),
-            ("distinct storages", known(total, count_text(total.storages))),
+            ("saved tensors (references)", known_count(total, total.saved_tensors)),
+            ("saved for backward (views)", known_size(total, total.saved_bytes)),
+            ("saved for backward (storages)", known_size(total, total.storage_bytes)),
+            ("distinct storages", known_count(total, total.storages)),
         ],
     )
     yield Text("")
@@ -80,22 +80,28 @@ def _stats_row(row: Row, total: Row) -> tuple[str, ...]:
     if row.freed:
         return (row.key, count_text(row.nodes), "?", "?", "?", "?")
     share = percent_text(row.storage_bytes, total.storage_bytes)
-    at_least = "≥ " if row.unknown else ""
     return (
         row.key,
         count_text(row.nodes),
-        at_least + count_text(row.saved_tensors),
-        at_least + bytes_text(row.saved_bytes),
-        at_least + bytes_text(row.storage_bytes),
+        known_count(row, row.saved_tensors, unknown="?"),
+        known_size(row, row.saved_bytes, unknown="?"),
+        known_size(row, row.storage_bytes, unknown="?"),
         "" if total.unknown else share,
     )
 
 
-def known(total: Row, text: str) -> str:
-    """A size as far as it is known: itself, a lower bound, or "not available"."""
-    if total.freed:
-        return "not available"
-    return f"≥ {text}" if total.unknown else text
+def known_count(row: Row, count: int, *, unknown: str = "not available") -> str:
+    """A count of saved tensors as far as it is known: exact, a lower bound, or `unknown`."""
+    if row.freed or (row.hidden and not count):
+        return unknown
+    return f"≥ {count_text(count)}" if row.hidden else count_text(count)
+
+
+def known_size(row: Row, size: int, *, unknown: str = "not available") -> str:
+    """A size as far as it is known: exact, a lower bound, or `unknown`."""
+    if row.freed or (row.unknown and not size):
+        return unknown
+    return f"≥ {bytes_text(size)}" if row.unknown else bytes_text(size)
 
 
 def _availability(stats: Stats, width: int) -> Iterator[RenderableType]:

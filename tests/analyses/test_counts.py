@@ -40,10 +40,10 @@ def test_a_hand_built_graph() -> None:
         "MvBackward0": Row("MvBackward0", 1, 2, 48 + 24, 2, 48 + 4096, 0, False),
         # Its first tensor shares that storage, which is counted already; the other one is packed.
         "OwnBackward": Row("OwnBackward", 1, 2, 24, 0, 0, 1, False),
-        "CopySlices": Row("CopySlices", 1, 0, 0, 0, 0, 1, False),
+        "CopySlices": Row("CopySlices", 1, 0, 0, 0, 0, 1, False, 1),
         "AccumulateGrad": Row("AccumulateGrad", 2, 0, 0, 0, 0, 0, False),
     }
-    assert table.total == Row("total", 5, 4, 96, 2, 4144, 2, False)
+    assert table.total == Row("total", 5, 4, 96, 2, 4144, 2, False, 1)
     assert table.leaves == (
         Leaf(0, "w", "parameter", (2, 3), "float64", 2),
         Leaf(1, "x", "input", (3,), "float64", 1),

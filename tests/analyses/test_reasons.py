@@ -108,7 +108,7 @@ def test_no_time_for_each_node_where_the_slower_side_has_fewer() -> None:
 def test_no_difference_is_claimed_where_the_ranges_overlap() -> None:
     touching = Timing(1.0, 0.6, 2.0, 5)
     for a, b in ((touching, FAST), (FAST, touching), (SLOW, touching)):
-        assert claims(times(a, b)) == ["The backward pass shows no difference: the measured ranges overlap."]
+        assert claims(times(a, b)) == ["The backward pass: no difference can be claimed, the measured ranges overlap."]
 
 
 def test_nothing_is_said_about_what_was_not_measured() -> None:
@@ -161,3 +161,11 @@ def test_ulps() -> None:
     assert [ulps_text(ulps) for ulps in (0.5, 1.0, 9999.0, 123456.0, 2.4e6)] == [
         "0.5 ulp", "1 ulp", "9,999 ulp", "120,000 ulp", "2.4e+06 ulp",
     ]  # fmt: skip
+
+
+def test_a_few_extra_nodes_do_not_account_for_a_difference_in_time() -> None:
+    # Five nodes against two: what the two do may take any time.
+    slow, fast = Timing(1.0, 0.9, 1.1, 3), Timing(0.2, 0.1, 0.3, 3)
+    (reason,) = times(slow, fast, nodes=(4, 1))
+    assert "extra" not in reason.claim
+    assert "extra_nodes" not in reason.evidence

@@ -41,6 +41,29 @@ def test_a_chain_of_150_000_nodes_is_freed(ending: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr
 
 
+INTERRUPTED = """
+from graphlens.capture import walk
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+original, walk.{where} = walk.{where}, interrupt
+try:
+    graphlens.capture(loss)
+except KeyboardInterrupt:
+    print("interrupted")
+walk.{where} = original
+del half, loss
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("where", ["is_leaf", "_numbers", "_edges"])
+def test_an_interrupted_walk_leaves_a_graph_that_can_be_freed(where: str) -> None:
+    program = PROGRAM.replace("graph = graphlens.capture(loss)\n", "").replace("assert len(graph)", "#")
+    code = program + INTERRUPTED.format(where=where)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
+
+
 class Witness(torch.autograd.Function):
     """Keeps an object in its context, whose death tells that the node died."""
 

@@ -291,7 +291,7 @@ BUILD = "import torch\ndef build():\n    x = torch.ones(2, requires_grad=True)\n
         ),
         (
             "import torch\ndef build():\n    return torch.nn.Linear(2, 2), torch.ones(3)\n",
-            r"the forward pass failed at .*: RuntimeError: mat1 and mat2 .*",
+            r"the forward pass failed: RuntimeError: mat1 and mat2 .*",
         ),
         (
             "import graphlens, torch\ndef build():\n    return graphlens.Subject(torch.nn.Linear(2, 2), "
@@ -300,7 +300,7 @@ BUILD = "import torch\ndef build():\n    x = torch.ones(2, requires_grad=True)\n
         ),
         (
             "import torch\ndef build():\n    return torch.nn.Linear(2, 2), ()\n",
-            r"the forward pass failed at .*: TypeError: .*missing 1 required positional argument.*",
+            r"the forward pass failed: TypeError: .*missing 1 required positional argument.*",
         ),
     ],
 )
@@ -395,3 +395,23 @@ def test_two_files_of_one_name_do_not_share_their_neighbours(folder: Path) -> No
 
     assert (observe(one).loss, observe(two).loss) == (2.0, 4.0)
     assert sys.modules["torch"] is torch
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ndef build():\n    return (lambda x, y: x), (torch.ones(1, requires_grad=True),)\n",
+        "import torch, graphlens\ndef build():\n"
+        "    x = torch.ones(1, requires_grad=True)\n    return graphlens.Subject(torch.exp, (x,), loss=lambda a, b: a)\n",
+        "import torch\ndef build():\n    return torch.nn.ParameterDict(), (torch.ones(1, requires_grad=True),)\n",
+    ],
+    ids=["too few arguments", "a loss of two arguments", "a module without forward"],
+)
+def test_a_call_that_does_not_fit_is_the_users_error(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("misfit.py").write_text(source)
+    program = resolve(parse_target("misfit.py:build"), {})
+    with pytest.raises(TargetError, match=r"^misfit\.py:build: the forward pass failed: \w+Error: "):
+        program.forward()

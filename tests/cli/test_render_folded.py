@@ -94,21 +94,40 @@ def test_dpi() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "engine"),
+    ("arguments", "engine", "how"),
     [
-        (["efficient"], "torchviz"),
-        (["efficient", "--engine", "graphlens"], "graphlens"),
-        (["efficient", "--heat", "bytes"], "graphlens"),
-        (["efficient", "--depth", "0"], "graphlens"),
-        (["wasteful", "--set", "n=30"], "graphlens"),
-        (["small.json"], "graphlens"),
+        (["efficient"], "graphlens", "drawn by graphlens as 15 boxes, nothing folded"),
+        (["efficient", "--engine", "graphlens"], "graphlens", "as 13 boxes, what repeats drawn once"),
+        (["efficient", "--engine", "torchviz"], "torchviz", "drawn raw by torchviz"),
+        (["efficient", "--depth", "0"], "graphlens", "boxes, what repeats drawn once"),
+        (["wasteful", "--set", "n=30"], "graphlens", "as 17 boxes, what repeats drawn once"),
+        (["small.json"], "graphlens", "nothing folded"),
     ],
 )
-def test_a_small_graph_is_drawn_raw_unless_asked_otherwise(arguments: list[str], engine: str) -> None:
+def test_a_small_graph_is_drawn_raw_unless_asked_otherwise(arguments: list[str], engine: str, how: str) -> None:
     said = run_cli("render", *arguments, "-o", "a.svg").out
-    how = {"torchviz": "drawn raw by torchviz", "graphlens": "drawn by graphlens as"}
-    assert how[engine] in said
+    assert how in said
     assert json.loads(run_cli("render", *arguments, "-o", "a.svg", "--force", "--json").out)["engine"] == engine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--engine", "torchviz", "--heat", "bytes"], "--heat goes with --engine graphlens"),
+        (["--engine", "torchviz", "--theme", "dark"], "--theme goes with --engine graphlens"),
+        (["--engine", "torchviz", "--path", "x"], "--path goes with --engine graphlens"),
+        (["--engine", "torchviz", "--max-nodes", "3"], "--max-nodes goes with --engine graphlens"),
+        (["--show-saved"], "--show-saved goes with --engine torchviz"),
+        (["--radius", "3"], "--radius goes with --focus"),
+        (["--dpi", "90"], "--dpi goes with a .png file"),
+        (["-o", "-", "--json"], "--json says what was written"),
+    ],
+)
+def test_an_option_without_effect_is_refused(arguments: list[str], why: str) -> None:
+    outcome = run_cli("render", "efficient", "-o", "a.svg", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert why in outcome.err
+    assert not Path("a.svg").exists()
 
 
 def test_show_saved() -> None:

@@ -254,3 +254,10 @@ def test_without_arguments_the_help_is_shown_and_it_is_an_error() -> None:
 
     assert outcome.code == 2
     assert "Usage: graphlens" in outcome.err
+
+
+def test_compare_takes_options_for_each_side() -> None:
+    arguments = ["compare", "wasteful", "wasteful", "--set", "d=3", "--set-a", "n=5", "--set-b", "n=2", "--json"]
+    document = json.loads(run_cli(*arguments, "--repeats", "0").out)
+    assert (document["a"]["nodes"] - document["b"]["nodes"]) == 3 * 3  # a product, an inverse, a product a round
+    assert (document["a"]["target"], document["b"]["target"]) == ("wasteful (a)", "wasteful (b)")
