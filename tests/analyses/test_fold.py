@@ -296,3 +296,15 @@ def test_groups_know_their_parents():
         if isinstance(item, Group):
             assert result.groups[item.number] is item
             assert all(inner.parent == item.number for inner in item.body if isinstance(inner, Group))
+
+
+def test_a_layer_begins_with_its_own_weights() -> None:
+    blocks = [torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()) for _ in range(4)]
+    model = torch.nn.Sequential(*blocks)
+    graph = capture(model(torch.ones(2, 4)).sum(), dict(model.named_parameters()))
+    (group,) = fold(graph).groups
+
+    # The first block's input needs no gradient, so that its product has one link less.
+    assert (group.count, group.label) == (3, "1 … 3")
+    ops = [graph.nodes[item.node].op for item in group.body if graph.nodes[item.node].kind != "leaf"]
+    assert ops == ["TBackward0", "AddmmBackward0", "ReluBackward0"]

@@ -401,8 +401,8 @@ def test_two_files_of_one_name_do_not_share_their_neighbours(folder: Path) -> No
     "source",
     [
         "import torch\ndef build():\n    return (lambda x, y: x), (torch.ones(1, requires_grad=True),)\n",
-        "import torch, graphlens\ndef build():\n"
-        "    x = torch.ones(1, requires_grad=True)\n    return graphlens.Subject(torch.exp, (x,), loss=lambda a, b: a)\n",
+        "import torch, graphlens\n\ndef build():\n    x = torch.ones(1, requires_grad=True)\n"
+        "    return graphlens.Subject(torch.exp, (x,), loss=lambda a, b: a)\n",
         "import torch\ndef build():\n    return torch.nn.ParameterDict(), (torch.ones(1, requires_grad=True),)\n",
     ],
     ids=["too few arguments", "a loss of two arguments", "a module without forward"],

@@ -44,13 +44,19 @@ def candidates(sequence: ForwardSequence, repeat: Repeat) -> list[Candidate]:
     """The stretches of the repeat whose wiring repeats too, cut where a reader would begin.
 
     An iteration begins where the fewest values pass from one to the next; of several such places,
-    where the last iteration hands the fewest on, and then at the earliest.
+    where the last iteration hands the fewest on; then where an op reads a leaf of its iteration's
+    own, as a layer does; and then at the earliest.
     """
     start, end, period = repeat
     crossing = _crossing(sequence, repeat)
     spare = (end - start) % period
     narrow = sorted(range(spare + 1), key=lambda offset: (crossing[offset], offset))[:_ROTATIONS]
-    offsets = sorted(narrow, key=lambda offset: (crossing[offset], _handed_on(sequence, repeat, offset), offset))
+
+    def order(offset: int) -> tuple[int, int, bool, int]:
+        handed_on = _handed_on(sequence, repeat, offset)
+        return crossing[offset], handed_on, not _reads_own_leaf(sequence, repeat, offset), offset
+
+    offsets = sorted(narrow, key=order)
     best = _first_that_repeats(sequence, repeat, offsets)
     found, gain = _split(sequence, start + best, period, (end - start - best) // period, crossing[best])
     narrowest = min(range(period), key=lambda offset: (crossing[offset], offset))
@@ -77,6 +83,15 @@ def _handed_on(sequence: ForwardSequence, repeat: Repeat, offset: int) -> int:
     start, end, period = repeat
     stop = end - (end - start - offset) % period
     return sum(use >= stop for use in sequence.last_use[stop - period : stop])
+
+
+def _reads_own_leaf(sequence: ForwardSequence, repeat: Repeat, offset: int) -> bool:
+    """Whether the op at an offset reads another leaf in each iteration."""
+    place = repeat.start + offset + repeat.period
+    if place >= repeat.end:
+        return False
+    rows = zip(sequence.sources[place], sequence.sources[place - repeat.period], strict=False)
+    return any(source < sequence.leaves and source != other for source, other in rows)
 
 
 def _crossing(sequence: ForwardSequence, repeat: Repeat) -> list[int]:
