@@ -86,7 +86,8 @@ def render(
     """Draw a backward graph, with what repeats drawn once; write it to `path` if one is given.
 
     Args:
-        expand: "none", "all", "first,last", or the name or number of one group to unroll.
+        expand: "none", "all", "raw" (all, without frames), "first,last", or the name or number of one
+            group to unroll.
         depth: frames that may stand inside one another; what lies deeper is one closed box.
         max_boxes: the most boxes to draw; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from graphlens.analyses.fold import FoldedGraph, fold
 from graphlens.analyses.layout_cost import scene_cost
-from graphlens.analyses.scene import Expansion, Extract, Scene, build_scene, group_names
+from graphlens.analyses.scene import Expansion, Extract, Scene, build_scene, group_names, without_frames
 from graphlens.analyses.select import between, neighbourhood, part_of
 from graphlens.errors import DrawError
 from graphlens.graph import GradGraph
@@ -19,7 +19,8 @@ class Wish:
     """What a picture should show.
 
     Attributes:
-        expand: "none"; "all" (every iteration of every group); "first,last" (of every group); or
+        expand: "none"; "all" (every iteration of every group, in its frame); "raw" (the same without
+            frames: the graph node by node); "first,last" (iterations of every group); or
             the name of one group, as its frame states it, or its number, from 1.
         depth: frames that may stand inside one another.
         max_boxes: the most boxes that may be drawn; groups are closed until that holds.
@@ -54,7 +55,7 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
     for depth in range(most, least - 1, -1):
         scene = build_scene(folded, replace(expansion, depth=depth), extract)
         if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
-            return scene
+            return without_frames(scene) if wish.expand == "raw" else scene
     assert scene is not None
     if expansion.unrolled:
         raise DrawError(
@@ -85,7 +86,7 @@ def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:
     every = frozenset(group.number for group in folded.groups)
     if wish.expand == "none":
         return Expansion()
-    if wish.expand == "all":
+    if wish.expand in ("all", "raw"):
         return Expansion(unrolled=every)
     if wish.expand == "first,last":
         return Expansion(ends=every)

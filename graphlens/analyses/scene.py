@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from graphlens.analyses.fold import FoldedGraph, Group
@@ -195,6 +195,14 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Ext
     focus = None if extract is None or extract.focus is None else keys[extract.focus]
     frames = _frames(folded, boxes.values())
     return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus)
+
+
+def without_frames(scene: Scene) -> Scene:
+    """A scene in which every group is unrolled, without the frames around the iterations."""
+    keys = {box.key: box.key if box.kind == "output" else Key((), "node", box.first) for box in scene.boxes}
+    boxes = tuple(replace(box, key=keys[box.key]) for box in scene.boxes)
+    arrows = tuple(replace(arrow, earlier=keys[arrow.earlier], later=keys[arrow.later]) for arrow in scene.arrows)
+    return replace(scene, boxes=boxes, frames=(), arrows=arrows)
 
 
 def short_op(op: str) -> str:

@@ -35,7 +35,7 @@ _HOW = ("what repeats drawn once", "nothing folded")
     show_default=True,
     help="graphlens folds what repeats, torchviz draws every node; auto folds unless there are few nodes.",
 )
-@click.option("--expand", default="none", show_default=True, metavar="all|none|first,last|GROUP", help="To unroll.")
+@click.option("--expand", default="none", show_default=True, metavar="all|raw|none|first,last|GROUP", help="To unroll.")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
 @click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
 @click.option("--heat", type=click.Choice(["count", "bytes"]), help="Shade the boxes by nodes or saved bytes.")
@@ -70,7 +70,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         progress(f"{target}: running")
         program, made, graph = _capture(parsed, options["settings"])
         if engine == "auto" and len(graph) <= _FEW_NODES and options["depth"] is None and options["expand"] == "none":
-            options["expand"] = "all"
+            options["expand"] = "raw"
         progress(f"{target}: drawing {len(graph):,} nodes")
         if engine == "torchviz":
             assert program is not None
@@ -91,7 +91,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     elif not quiet:
         how = "raw by torchviz" if engine == "torchviz" else f"by graphlens as {boxes:,} boxes"
         if engine != "torchviz":
-            how += f", {_HOW[options['expand'] == 'all']}"
+            how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
         click.echo(f"Wrote {output}: {len(graph):,} nodes, drawn {how}")
 
 

@@ -17,6 +17,7 @@ from tests.builders import captured, lesson_loss
 from tests.drawing import graph_of, loop, nested_loops, scene_of
 
 WASTEFUL = captured(lambda: lesson_loss("wasteful", n=200))
+SMALL_CHAIN = captured(lambda: lesson_loss("wasteful", n=3))
 NESTED = graph_of(nested_loops)
 
 
@@ -189,3 +190,13 @@ def test_an_arrow_back_over_many_ranks_starts_at_a_copy() -> None:
 
     assert [carried for _, _, carried in long_arrows(scene_of(graph_of(lambda: rounds(5))))] == []
     assert [carried for _, _, carried in long_arrows(scene_of(graph_of(lambda: rounds(MOST_RANKS + 1))))] == [True]
+
+
+def test_raw_is_the_graph_node_by_node_without_frames() -> None:
+    scene = scene_of(SMALL_CHAIN, expand="raw")
+    nodes = {box.first: box.nodes for box in scene.boxes if box.kind != "output"}
+    names = {box.key: box.first for box in scene.boxes if box.kind != "output"}
+    arrows = {(names[arrow.later], names[arrow.earlier]) for arrow in scene.arrows if arrow.later in names}
+    assert scene.frames == ()
+    assert nodes == dict.fromkeys(range(len(SMALL_CHAIN)), 1)
+    assert arrows == {(edge.source, edge.target) for edge in SMALL_CHAIN.edges}
