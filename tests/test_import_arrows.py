@@ -20,6 +20,7 @@ PACKAGE = Path(graphlens.__file__).parent
 # area: (areas of the house, other packages) that it may import; the standard library is open to all.
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
+    "collector": (set(), set()),
     "units": (set(), set()),
     "subject": (set(), {"torch"}),
     "files": ({"errors"}, set()),
@@ -33,13 +34,14 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     # What a record shows is looked up when somebody asks, so that nothing below loads a view.
     "shown": ({"analyses", "capture", "views"}, set()),
     "notebook": ({"analyses", "errors", "graph", "views"}, set()),
-    "analyses": ({"analyses", "errors", "graph", "notebook", "records", "shown", "units"}, {"numpy"}),
+    "analyses": ({"analyses", "collector", "errors", "graph", "notebook", "records", "shown", "units"}, {"numpy"}),
     "views": (
         {"analyses", "errors", "files", "graph", "records", "units", "views"},
         {"matplotlib", "networkx", "numpy", "rich"},
     ),
     "capture": (
-        {"__init__", "analyses", "capture", "errors", "graph", "lessons", "records", "shown", "subject", "targets"},
+        {"__init__", "analyses", "capture", "collector", "errors", "graph", "lessons", "records", "shown", "subject",
+         "targets"},
         {"torch", "torchviz"},
     ),
     "api": (

@@ -10,7 +10,8 @@ from torch.autograd.graph import Node as AutogradNode
 
 from graphlens.capture.environment import describe_environment
 from graphlens.capture.ledger import Ledger, dtype_name, look_of, op_name
-from graphlens.capture.walk import Walk, paused_collector, walk
+from graphlens.capture.walk import Walk, walk
+from graphlens.collector import paused_collector
 from graphlens.errors import NoGraphError
 from graphlens.graph import GradGraph, Input, Node, Output, printable
 

@@ -11,7 +11,7 @@ import torch
 
 from graphlens.capture.program import Pass, Program, cleared_gradients, run_backward, wanted_leaves
 from graphlens.capture.release import drain
-from graphlens.capture.walk import paused_collector
+from graphlens.collector import paused_collector
 from graphlens.records import Timing
 
 Progress = Callable[[str], None]

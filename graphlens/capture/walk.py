@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import heapq
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch.autograd.graph import Node as AutogradNode
@@ -34,22 +32,6 @@ class Walk(NamedTuple):
 def is_leaf(node: AutogradNode) -> bool:
     """Whether the node accumulates a gradient into a leaf tensor."""
     return type(node).__name__ == "AccumulateGrad"
-
-
-@contextmanager
-def paused_collector() -> Iterator[None]:
-    """Pause Python's cyclic garbage collector.
-
-    A capture allocates millions of small objects and no cycles; with the collector running each
-    generation is scanned over and over, which makes the walk three to eight times slower.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def walk(roots: Iterable[AutogradNode]) -> Walk:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from graphlens.capture.build import capture
-from graphlens.capture.walk import paused_collector, walk
+from graphlens.capture.walk import walk
+from graphlens.collector import paused_collector
 from graphlens.graph import Edge
 from tests.builders import captured, count_by_sets, lesson_loss, ops
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphlens.analyses.fold.choice import choose
@@ -15,6 +13,7 @@ from graphlens.analyses.fold.records import Box, FoldedGraph, Group, Item, Link,
 from graphlens.analyses.fold.sequence import ForwardSequence
 from graphlens.analyses.fold.twins import twins
 from graphlens.analyses.fold.wiring import Wire, wiring_of
+from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
 
 
@@ -26,20 +25,8 @@ def fold(graph: GradGraph) -> FoldedGraph:
     first layer with a bias of its own, stays outside. The same graph always folds the same way, in
     time near to linear in its size.
     """
-    with _paused_collector():
+    with paused_collector():
         return _Folding(graph).result()
-
-
-@contextmanager
-def _paused_collector() -> Iterator[None]:
-    # Millions of small tuples and no cycles: the cyclic collector would scan them over and over.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class Loop(NamedTuple):
