@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from graphlens.analyses.fold import FoldedGraph, Group
+from graphlens.analyses.fold.labels import short_op
 from graphlens.graph import GradGraph, SavedSums
 
 Path = tuple[tuple[int, int], ...]  # (group, iteration), outer before inner
@@ -203,11 +203,6 @@ def without_frames(scene: Scene) -> Scene:
     boxes = tuple(replace(box, key=keys[box.key]) for box in scene.boxes)
     arrows = tuple(replace(arrow, earlier=keys[arrow.earlier], later=keys[arrow.later]) for arrow in scene.arrows)
     return replace(scene, boxes=boxes, frames=(), arrows=arrows)
-
-
-def short_op(op: str) -> str:
-    """An op as a box shows it: "Mv" for MvBackward0."""
-    return re.sub(r"Backward\d*$", "", op) or op
 
 
 def compact_label(label: str) -> str:

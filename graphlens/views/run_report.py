@@ -65,8 +65,11 @@ def _gradient_table(run: RunRecord) -> Iterator[RenderableType]:
             size = "values not available" if most is None else f"up to {significant(most, 3)}"
             shown.append((name, shape_text(gradient.value.shape), size))
     yield table(("", "shape", "value"), shown, left=3)
-    if len(rows) > _MOST_GRADIENTS:
-        yield Text(f"… and {count_text(len(rows) - _MOST_GRADIENTS)} more, each with a value (--json lists them all)")
+    rest = rows[_MOST_GRADIENTS:]
+    if rest:
+        missing = sum(gradient.value is None for _, gradient in rest)
+        which = f"{count_text(missing)} of them None" if missing else "each with a value"
+        yield Text(f"… and {count_text(len(rest))} more, {which} (--json lists them all)")
 
 
 def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphlens.analyses.fold import FoldedGraph, Group, fold
-from graphlens.analyses.scene import Expansion, Scene, SceneArrow, build_scene, compact_label, group_names, short_op
+from graphlens.analyses.fold.labels import short_op
+from graphlens.analyses.scene import Expansion, Scene, SceneArrow, build_scene, compact_label, group_names
 from graphlens.graph import GradGraph
 from graphlens.views.scene_text import arrow_remark
 from tests.builders import captured, lesson_loss, programs, small_graph

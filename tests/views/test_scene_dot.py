@@ -13,7 +13,7 @@ import networkx as nx
 import pytest
 import torch
 
-from graphlens.analyses.scene import short_op
+from graphlens.analyses.fold.labels import short_op
 from graphlens.capture.build import capture
 from graphlens.capture.torchviz_dot import torchviz_dot
 from graphlens.graph import GradGraph
