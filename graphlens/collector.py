@@ -21,3 +21,22 @@ def paused_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def rarer_collections() -> Iterator[None]:
+    """Let Python's cyclic collector run less often for the length of the block.
+
+    Records that pile up make it run, and each full run looks at everything that lives. It is not
+    stopped, as user code runs inside: its cyclic garbage, tensors perhaps, must not pile up.
+    """
+    before = gc.get_threshold()
+    if 0 < before[0] < _RARE:
+        gc.set_threshold(_RARE, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+_RARE = 50_000  # new containers between two runs of the youngest generation

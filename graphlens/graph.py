@@ -34,6 +34,11 @@ class Node(NamedTuple):
     one in the graph so that it does not tell what ran before; None for a leaf. `ledger` says
     whether the saved tensors could be read: "read"; "freed" by an earlier backward pass; or
     "hidden", where autograd keeps them out of Python's sight.
+
+    Known only where the forward pass was recorded: `source` and `call` are places in the graph's
+    `sources` and `calls`, the line of code and the call of a module that made the node;
+    `forward_ns` is the wall-clock time in nanoseconds of the forward op, measured once, and only
+    where times were asked for.
     """
 
     op: str
@@ -45,6 +50,9 @@ class Node(NamedTuple):
     device: str | None = None
     outputs: int = 1
     ledger: str = "read"
+    source: int | None = None
+    call: int | None = None
+    forward_ns: int | None = None
 
 
 class Edge(NamedTuple):
@@ -101,6 +109,42 @@ class Output(NamedTuple):
     dtype: str
 
 
+class Source(NamedTuple):
+    """A line of code that made nodes.
+
+    `file` is relative to the working directory or to the folder that its package is installed in;
+    `text` is the line itself, "" where it cannot be read. `caller` is the line that called the
+    function, a place in `sources`; None unless whole stacks were recorded.
+    """
+
+    file: str
+    line: int
+    function: str
+    text: str = ""
+    caller: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place} ({self.function})" if self.function else place
+
+
+class ModuleCall(NamedTuple):
+    """One call of a module: `number` counts the calls of its `path` from 1.
+
+    `path` is the module's name as in `named_modules()`, "" for the outermost one; of a module that
+    has several names, the one below the module that called it. `kind` is its class. `caller` is
+    the call that it was made in, a place in `calls`.
+    """
+
+    path: str
+    kind: str
+    number: int
+    caller: int | None = None
+
+    def __str__(self) -> str:
+        return self.path or f"({self.kind})"
+
+
 class SavedSums(NamedTuple):
     """What a node, or a group of nodes, keeps for backward.
 
@@ -125,6 +169,8 @@ class GradGraph:
         inputs: the named inputs and parameters, reached or not.
         outputs: the tensors that the graph was captured from.
         meta: versions, date, target, options, threads, dtype; scalars and nested mappings.
+        sources: the lines of code that made nodes; empty where the forward pass was not recorded.
+        calls: the calls of modules that made nodes, each after its caller.
     """
 
     def __init__(
@@ -135,6 +181,8 @@ class GradGraph:
         inputs: Sequence[Input] = (),
         outputs: Sequence[Output] = (),
         meta: Mapping[str, Any] | None = None,
+        sources: Sequence[Source] = (),
+        calls: Sequence[ModuleCall] = (),
     ) -> None:
         self.nodes = tuple(nodes)
         self.edges = tuple(edges)
@@ -142,6 +190,8 @@ class GradGraph:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.meta = dict(meta or {})
+        self.sources = tuple(sources)
+        self.calls = tuple(calls)
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -154,7 +204,7 @@ class GradGraph:
     __hash__ = None  # type: ignore[assignment]  # compared by value, so not hashable
 
     def _parts(self) -> tuple[object, ...]:
-        return (self.nodes, self.edges, self.saved, self.inputs, self.outputs, self.meta)
+        return (self.nodes, self.edges, self.saved, self.inputs, self.outputs, self.meta, self.sources, self.calls)
 
     def __getstate__(self) -> dict[str, Any]:
         # The NetworkX graph is derived; pickling it would double the size.
@@ -198,7 +248,7 @@ class GradGraph:
 
         graph: nx.DiGraph[int] = nx.DiGraph()
         for number, (node, sums) in enumerate(zip(self.nodes, self.saved_by_node(), strict=True)):
-            graph.add_node(number, **_scalars(node), **_saved_scalars(node, sums))
+            graph.add_node(number, **_scalars(node), **self._recorded(node), **_saved_scalars(node, sums))
         comma: dict[tuple[int, ...], str] = {(k,): str(k) for k in range(8)}
         graph.add_edges_from(
             (
@@ -212,6 +262,18 @@ class GradGraph:
             for edge in self.edges
         )
         return graph
+
+    def _recorded(self, node: Node) -> dict[str, str | int]:
+        attributes: dict[str, str | int] = {}
+        if node.source is not None:
+            attributes["source"] = str(self.sources[node.source])
+        if node.call is not None:
+            call = self.calls[node.call]
+            attributes["module"] = str(call)
+            attributes["module_call"] = call.number
+        if node.forward_ns is not None:
+            attributes["forward_ns"] = node.forward_ns
+        return attributes
 
     def check(self) -> GradGraph:
         """Verify every invariant of the model; return the graph itself.

@@ -12,11 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from graphlens.errors import GraphError
-from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor, printable
+from graphlens.graph import Edge, GradGraph, Input, ModuleCall, Node, Output, SavedTensor, Source, printable
 
 FORMAT = "graphlens/1"
 
-_TABLES: dict[str, Any] = {"nodes": Node, "edges": Edge, "saved": SavedTensor, "inputs": Input, "outputs": Output}
+_TABLES: dict[str, Any] = {
+    "nodes": Node,
+    "edges": Edge,
+    "saved": SavedTensor,
+    "inputs": Input,
+    "outputs": Output,
+    "sources": Source,
+    "calls": ModuleCall,
+}
+# Files of earlier versions lack these; and rows lack the fields that were added at their ends.
+_LATER = ("sources", "calls")
 _MOST_NESTING = 16
 _ROW_TYPES = {str, int, bool, type(None), tuple}
 
@@ -61,7 +71,11 @@ def loads(data: bytes) -> GradGraph:
     if not isinstance(meta, dict):
         raise GraphError("damaged saved graph: meta is no object")
     _check_fact(meta)
-    tables = {name: _table(document.get(name), name, record) for name, record in _TABLES.items()}
+    tables = {
+        name: _table(document.get(name), name, record)
+        for name, record in _TABLES.items()
+        if name in document or name not in _LATER
+    }
     return GradGraph(meta=meta, **tables).check()
 
 
@@ -99,9 +113,11 @@ def _refuse_constant(name: str) -> NoReturn:
 def _table(table: Any, name: str, record: Any) -> list[Any]:
     if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
         raise GraphError(f"damaged saved graph: {name} has no rows")
-    if table.get("fields") != list(record._fields):
-        raise GraphError(f"damaged saved graph: the fields of {name} are not {', '.join(record._fields)}")
-    return [record._make(row) for row in _rows(table["rows"], name, len(record._fields))]
+    fields, known = table.get("fields"), list(record._fields)
+    required = len(known) - len(record._field_defaults)
+    if type(fields) is not list or fields != known[: len(fields)] or len(fields) < required:
+        raise GraphError(f"damaged saved graph: the fields of {name} are not {', '.join(known)}")
+    return [record(*row) for row in _rows(table["rows"], name, len(fields))]
 
 
 def _rows(rows: Sequence[Any], name: str, width: int) -> Iterator[Sequence[Any]]:

@@ -34,6 +34,7 @@ def check_graph(graph: GradGraph) -> None:
         GraphError: naming the first invariant that does not hold.
     """
     leaves = _check_nodes(graph.nodes)
+    _check_record(graph)
     _check_edges(len(graph.nodes), leaves, graph.edges)
     _check_saved(len(graph.nodes), leaves, graph.saved)
     _check_ends(graph)
@@ -104,7 +105,7 @@ def _check_nodes(nodes: Sequence[Node]) -> set[int]:
     """Verify the nodes; return the numbers of the leaves."""
     if not nodes:
         raise GraphError("the graph has no node")
-    ops, kinds, seqs, names, shapes, dtypes, devices, outputs, ledgers = zip(*nodes, strict=True)
+    ops, kinds, seqs, names, shapes, dtypes, devices, outputs, ledgers, _, _, times = zip(*nodes, strict=True)
     _check_texts("a node's op", ops, _is_name)
     _check_texts("a node's kind", kinds, KINDS.__contains__)
     _check_counts("a node's seq", seqs, optional=True)
@@ -114,6 +115,7 @@ def _check_nodes(nodes: Sequence[Node]) -> set[int]:
     _check_texts("a node's device", devices, _or_none(_is_label))
     _check_counts("a node's outputs", outputs)
     _check_texts("a node's ledger", ledgers, LEDGERS.__contains__)
+    _check_counts("a node's forward_ns", times, optional=True)
     leaves = set(itertools.compress(itertools.count(), map("leaf".__eq__, kinds)))
     if any(seqs[leaf] is not None for leaf in leaves):
         raise GraphError("a leaf has a sequence number, which only functions have")
@@ -121,6 +123,37 @@ def _check_nodes(nodes: Sequence[Node]) -> set[int]:
         if kind != "leaf":
             raise GraphError(f"only a leaf has a name, and yet a {kind} is called {name!r}")
     return leaves
+
+
+def _check_record(graph: GradGraph) -> None:
+    """What only a recorded graph has: lines of code and calls of modules."""
+    for source in graph.sources:
+        if not (_is_name(source.file) and _is_label(source.function) and _is_label(source.text)):
+            raise GraphError(f"a source's file, function or text is malformed: {source!r:.120}")
+    for call in graph.calls:
+        if not (_is_label(call.path) and _is_name(call.kind)):
+            raise GraphError(f"a module call's path or kind is malformed: {call!r:.120}")
+    _check_counts("a source's line", [source.line for source in graph.sources])
+    _check_counts("a module call's number", [call.number for call in graph.calls])
+    _check_callers("source", [source.caller for source in graph.sources])
+    _check_callers("module call", [call.caller for call in graph.calls])
+    _check_places("a node's source", [node.source for node in graph.nodes], len(graph.sources))
+    _check_places("a node's call", [node.call for node in graph.nodes], len(graph.calls))
+
+
+def _check_callers(what: str, callers: Sequence[Any]) -> None:
+    for number, caller in enumerate(callers):
+        # A caller stands before what it calls, so that following callers always ends.
+        if caller is not None and not (_is_count(caller) and caller < number):
+            raise GraphError(f"{what} {number}: there is no earlier {what} {caller!r:.40}")
+
+
+def _check_places(what: str, column: Sequence[Any], count: int) -> None:
+    if set(map(type, column)) == {type(None)}:
+        return
+    _check_counts(what, column, optional=True)
+    if max(place for place in column if place is not None) >= count:
+        raise GraphError(f"{what} is none of the {count:,} listed")
 
 
 def _check_edges(count: int, leaves: set[int], edges: Sequence[Edge]) -> None:

@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "graph": ({"invariants", "notebook"}, {"networkx"}),
     "invariants": ({"errors", "graph"}, set()),
     "graph_json": ({"errors", "graph"}, set()),
+    "flow": (set(), set()),
     "records": ({"graph"}, {"numpy"}),
     "storage": ({"errors", "files", "graph", "graph_json", "views"}, set()),
     "lessons": ({"lessons", "subject"}, {"numpy", "torch"}),
@@ -40,9 +41,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"matplotlib", "networkx", "numpy", "rich"},
     ),
     "capture": (
-        {"__init__", "analyses", "capture", "collector", "errors", "graph", "lessons", "records", "shown", "subject",
-         "targets"},
-        {"torch", "torchviz"},
+        {"__init__", "analyses", "capture", "collector", "errors", "flow", "graph", "lessons", "records", "shown",
+         "subject", "targets"},
+        {"numpy", "torch", "torchviz"},
     ),
     "api": (
         {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},

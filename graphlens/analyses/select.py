@@ -99,5 +99,5 @@ def part_of(graph: GradGraph, kept: Collection[int]) -> Part:
         if new not in read
     ]
     nodes = [graph.nodes[old] for old in order]
-    part = GradGraph(nodes, edges, saved, inputs, [*outputs, *ends], graph.meta).check()
+    part = GradGraph(nodes, edges, saved, inputs, [*outputs, *ends], graph.meta, graph.sources, graph.calls).check()
     return Part(part, tuple(order), len(outputs))

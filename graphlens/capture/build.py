@@ -10,10 +10,11 @@ from torch.autograd.graph import Node as AutogradNode
 
 from graphlens.capture.environment import describe_environment
 from graphlens.capture.ledger import Ledger, dtype_name, look_of, op_name
+from graphlens.capture.record import Attribution
 from graphlens.capture.walk import Walk, walk
 from graphlens.collector import paused_collector
 from graphlens.errors import NoGraphError
-from graphlens.graph import GradGraph, Input, Node, Output, printable
+from graphlens.graph import GradGraph, Input, ModuleCall, Node, Output, Source, printable
 
 Tensors = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
@@ -23,6 +24,8 @@ def capture(
     names: Mapping[str, torch.Tensor] | None = None,
     *,
     meta: Mapping[str, Any] | None = None,
+    attribution: Attribution | None = None,
+    times: bool = False,
 ) -> GradGraph:
     """Capture the backward graph of one or more tensors. Nothing is run again.
 
@@ -31,6 +34,8 @@ def capture(
         names: names of leaf tensors, e.g. `dict(module.named_parameters())` and the inputs. Those
             that the graph does not reach are listed in `.inputs` with `node=None`.
         meta: facts to add to the graph's `.meta`, e.g. the target and its options.
+        attribution: where a recorder saw the nodes being made.
+        times: whether to take the recorder's times over; they make two captures of one program differ.
 
     Returns:
         The checked graph, holding values only: no tensor and no autograd node is kept alive.
@@ -43,7 +48,7 @@ def capture(
     names = dict(names or {})
     with paused_collector():
         found = walk(roots)
-        graph = _build(found, named, roots, names, meta)
+        graph = _build(found, named, roots, names, meta, attribution, times)
         return graph.check()
 
 
@@ -53,12 +58,19 @@ def _build(
     roots: Sequence[AutogradNode],
     names: Mapping[str, torch.Tensor],
     meta: Mapping[str, Any] | None,
+    attribution: Attribution | None,
+    times: bool,
 ) -> GradGraph:
     leaf_names = {id(tensor): printable(str(name)) for name, tensor in reversed(list(names.items()))}
     leaves: list[torch.Tensor] = [node.variable for node in found.leaves]  # type: ignore[attr-defined]
     ledger = Ledger((tensor, role_of(tensor)) for tensor in (*leaves, *names.values()))
     nodes = [_leaf(tensor, leaf_names.get(id(tensor), "")) for tensor in leaves]
     nodes.extend(_functions(found, ledger))
+    sources: Sequence[Source] = ()
+    calls: Sequence[ModuleCall] = ()
+    if attribution is not None:
+        nodes[len(leaves) :] = _attributed(nodes[len(leaves) :], found.seqs, attribution, times)
+        sources, calls = attribution.sources, attribution.calls
 
     position = {id(tensor): number for number, tensor in enumerate(leaves)}
     inputs = [
@@ -77,7 +89,17 @@ def _build(
         shape, dtype, _ = look_of(tensor)
         ends.append(Output(printable(name), found.number[root], tensor.output_nr, shape or (), dtype))
     facts = {**describe_environment(), "dtype": ends[0].dtype, **(meta or {})}
-    return GradGraph(nodes, found.edges, ledger.records, inputs, ends, facts)
+    return GradGraph(nodes, found.edges, ledger.records, inputs, ends, facts, sources, calls)
+
+
+def _attributed(nodes: Sequence[Node], seqs: Sequence[int], attribution: Attribution, times: bool) -> Iterator[Node]:
+    unknown = (None, None, None)
+    for node, seq in zip(nodes, seqs, strict=True):
+        source, call, spent = unknown if seq in attribution.ambiguous else attribution.origins.get(seq, unknown)
+        yield _new(Node, (*node[:_RECORDED], source, call, spent if times else None))
+
+
+_RECORDED = Node._fields.index("source")  # the fields before it are autograd's
 
 
 def role_of(tensor: torch.Tensor) -> str:
@@ -137,7 +159,8 @@ def _functions(found: Walk, ledger: Ledger) -> Iterator[Node]:
         status = read(number, live, kind)
         metadata = live._input_metadata
         look = look_of(metadata[0]) if metadata else (None, None, None)
-        fields = (kind.op or op_name(live), kind.kind, seq - first_seq, "", *look, len(metadata), status)
+        op = kind.op or op_name(live)
+        fields = (op, kind.kind, seq - first_seq, "", *look, len(metadata), status, None, None, None)
         yield _new(Node, fields)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from graphlens.capture.outputs import declared_loss, named_leaves, named_tensors
+from graphlens.capture.record import Recorder
 from graphlens.capture.walk import is_leaf, walk
 from graphlens.errors import TargetError
 from graphlens.graph import printable
@@ -57,6 +58,12 @@ class Program:
 def call_user(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call the user's code. An error raised right here is theirs: the call did not fit the function."""
     return function(*args, **kwargs)
+
+
+def recorder_of(program: Program, *, stacks: bool = False) -> Recorder:
+    """A recorder for one forward pass of a program."""
+    stops = {call_user.__code__: "", _reduce.__code__: "reduced by .sum()"}
+    return Recorder(stops, program.subject.module if program.subject else None, stacks=stacks)
 
 
 def subject_program(subject: Subject) -> Program:

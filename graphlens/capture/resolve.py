@@ -18,6 +18,7 @@ import torch
 
 import graphlens
 from graphlens.capture.program import Program, call_user, subject_program, tensors_program
+from graphlens.capture.record import without_recorder
 from graphlens.errors import GraphlensError, TargetError
 from graphlens.lessons import FACTORIES
 from graphlens.subject import Subject
@@ -199,6 +200,7 @@ def user_code(target: Target, what: str) -> Iterator[None]:
 def _is_own_fault(error: BaseException) -> bool:
     """Whether graphlens itself raised: a bug to be seen whole, not a user's mistake."""
     frames = traceback.extract_tb(error.__traceback__)
+    frames = without_recorder(frames)
     package = str(Path(graphlens.__file__).parent)
     lessons = str(Path(package, "lessons"))
     innermost = frames[-1]

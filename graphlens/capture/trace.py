@@ -10,7 +10,14 @@ import torch
 
 from graphlens.capture.build import capture
 from graphlens.capture.ledger import dtype_name
-from graphlens.capture.program import Program, cleared_gradients, run_backward, subject_program, wanted_leaves
+from graphlens.capture.program import (
+    Program,
+    cleared_gradients,
+    recorder_of,
+    run_backward,
+    subject_program,
+    wanted_leaves,
+)
 from graphlens.capture.timing import Progress, Timings, time_programs
 from graphlens.graph import GradGraph
 from graphlens.records import Gradient, RunRecord, TensorValue
@@ -68,6 +75,8 @@ def trace(
     loss: Callable[[Any], torch.Tensor] | None = None,
     backward: bool = True,
     repeats: int = 0,
+    times: bool = False,
+    stacks: bool = False,
     **kwargs: Any,
 ) -> Trace:
     """Run a module (or a `Subject`) once, capture its backward graph, and compute the gradients.
@@ -78,13 +87,16 @@ def trace(
             `.loss` is taken, else each output is reduced by `.sum()`.
         backward: whether to run the backward pass.
         repeats: how many further runs to time; the first run is the warm-up.
+        times: whether the graph's nodes tell the time of their forward op, measured once.
+        stacks: whether each line of code knows the line that called its function.
 
-    Existing `.grad` fields are put back as they were.
+    The run is recorded, so that the nodes know their line of code and their module. Existing
+    `.grad` fields are put back as they were.
     """
     if not isinstance(subject, Subject):
         name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
         subject = Subject(subject, args, kwargs, loss, name=name)
-    return observe(subject_program(subject), backward=backward, repeats=repeats)
+    return observe(subject_program(subject), backward=backward, repeats=repeats, times=times, stacks=stacks)
 
 
 def observe(
@@ -92,16 +104,23 @@ def observe(
     *,
     backward: bool = True,
     repeats: int = 0,
+    times: bool = False,
+    stacks: bool = False,
     progress: Progress = lambda _: None,
 ) -> Trace:
     """Run a program once for its values and its graph, then `repeats` times against the clock.
 
     Args:
+        times, stacks: see `trace`.
         progress: called with one line before each step.
     """
     progress(f"{program.name}: running")
-    first = program.forward()
-    graph = capture(first.roots, program.leaves, meta=program.meta) if first.roots else None
+    with recorder_of(program, stacks=stacks) as recorder:
+        first = program.forward()
+    attribution = recorder.attribution()
+    graph = None
+    if first.roots:
+        graph = capture(first.roots, program.leaves, meta=program.meta, attribution=attribution, times=times)
     outputs = {name: tensor.detach().clone() for name, tensor in first.outputs.items()}
     wanted = wanted_leaves(program, first)
     gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)

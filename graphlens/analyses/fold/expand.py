@@ -27,7 +27,7 @@ def expand(graph: GradGraph, box_of: Sequence[int], groups: Sequence[Frame]) -> 
             slots[start : start + period] = slots[body]
     nodes = [_like(graph.nodes[box], node) for box, node in zip(box_of, graph.nodes, strict=True)]
     edges = _edges(sequence.order, slots, sources, ports)
-    return GradGraph(nodes, edges, _saved(graph, box_of), graph.inputs, graph.outputs, graph.meta)
+    return GradGraph(nodes, edges, _saved(graph, box_of), graph.inputs, graph.outputs, graph.meta, graph.sources, graph.calls)
 
 
 def _write_out(
@@ -54,7 +54,11 @@ def _write_out(
 
 
 def _like(box: Node, node: Node) -> Node:
-    return node if box is node else box._replace(seq=node.seq, name=node.name)
+    if box is node:
+        return node
+    return box._replace(
+        seq=node.seq, name=node.name, source=node.source, call=node.call, forward_ns=node.forward_ns
+    )
 
 
 def _saved(graph: GradGraph, box_of: Sequence[int]) -> list[SavedTensor]:

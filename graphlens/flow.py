@@ -1,0 +1,61 @@
+"""Flow: the calls of a forward pass and the values that went from one to the next, as plain records.
+
+The backward graph holds only what carries a gradient. The flow also holds what left it: detached
+copies, masks, Python numbers. Values are numbered from 0 in the order in which they were met; a
+tensor that is written in place gets a new number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+REQUIRES_GRAD = 1
+DIFFERENTIABLE = 2  # of a floating-point or complex dtype
+LEAF = 4  # requires a gradient and was made by no recorded op
+PYTHON = 8  # a number, list or array outside torch
+UNSEEN = 16  # its making was not recorded: it existed before, or torch does not tell
+
+
+class Step(NamedTuple):
+    """One recorded call.
+
+    `function` is how Python code calls it ("torch.stack", "Tensor.detach"); `first` and `end`
+    bracket the sequence numbers of the nodes that it made on its thread; `ns` is its wall-clock
+    time in nanoseconds without that of recorded calls inside; `grad` says whether autograd was
+    recording; `written` is the value that the call wrote over, None unless it was in place.
+    """
+
+    function: str
+    source: int | None
+    call: int | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    first: int
+    end: int
+    ns: int
+    grad: bool
+    thread: int = 0
+    written: int | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the recorder saw.
+
+    Attributes:
+        steps: in the order in which the calls ended.
+        values: per value its flags, a sum of REQUIRES_GRAD, DIFFERENTIABLE, LEAF, PYTHON, UNSEEN.
+        leaves: the value of each named input and parameter that a call used, at its first use.
+        outputs: the values of the outputs, and of what is differentiated.
+        threads: Python threads that took part.
+        notes: what could not be recorded, and what was done about it.
+    """
+
+    steps: Sequence[Step]
+    values: bytes
+    leaves: Mapping[str, int] = field(default_factory=dict)
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    threads: int = 1
+    notes: tuple[str, ...] = ()
