@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from graphlens.graph import ModuleCall, Source
+
 REQUIRES_GRAD = 1
 DIFFERENTIABLE = 2  # of a floating-point or complex dtype
 LEAF = 4  # requires a gradient and was made by no recorded op
@@ -24,7 +26,8 @@ class Step(NamedTuple):
     `function` is how Python code calls it ("torch.stack", "Tensor.detach"); `first` and `end`
     bracket the sequence numbers of the nodes that it made on its thread; `ns` is its wall-clock
     time in nanoseconds without that of recorded calls inside; `grad` says whether autograd was
-    recording; `written` is the value that the call wrote over, None unless it was in place.
+    recording; `written` are the values that the call wrote over, in the order of `outputs`: () unless
+    it was in place, and then the tensor's own and those of what shares its memory.
     """
 
     function: str
@@ -37,7 +40,7 @@ class Step(NamedTuple):
     ns: int
     grad: bool
     thread: int = 0
-    written: int | None = None
+    written: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Flow:
         values: per value its flags, a sum of REQUIRES_GRAD, DIFFERENTIABLE, LEAF, PYTHON, UNSEEN.
         leaves: the value of each named input and parameter that a call used, at its first use.
         outputs: the values of the outputs, and of what is differentiated.
+        sources, calls: the lines of code and the calls of modules that the steps refer to.
         threads: Python threads that took part.
         notes: what could not be recorded, and what was done about it.
     """
@@ -57,5 +61,7 @@ class Flow:
     values: bytes
     leaves: Mapping[str, int] = field(default_factory=dict)
     outputs: Mapping[str, int] = field(default_factory=dict)
+    sources: Sequence[Source] = ()
+    calls: Sequence[ModuleCall] = ()
     threads: int = 1
     notes: tuple[str, ...] = ()

@@ -28,21 +28,24 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "graph": ({"invariants", "notebook"}, {"networkx"}),
     "invariants": ({"errors", "graph"}, set()),
     "graph_json": ({"errors", "graph"}, set()),
-    "flow": (set(), set()),
+    "flow": ({"graph"}, set()),
+    "observation": ({"flow", "graph"}, set()),
+    "testing": ({"analyses", "capture", "errors", "views"}, {"torch"}),
     "records": ({"graph"}, {"numpy"}),
     "storage": ({"errors", "files", "graph", "graph_json", "views"}, set()),
     "lessons": ({"lessons", "subject"}, {"numpy", "torch"}),
     # What a record shows is looked up when somebody asks, so that nothing below loads a view.
     "shown": ({"analyses", "capture", "views"}, set()),
     "notebook": ({"analyses", "errors", "graph", "views"}, set()),
-    "analyses": ({"analyses", "collector", "errors", "graph", "notebook", "records", "shown", "units"}, {"numpy"}),
+    "analyses": ({"analyses", "collector", "errors", "flow", "graph", "notebook", "observation", "records", "shown",
+                  "units"}, {"numpy"}),
     "views": (
         {"analyses", "errors", "files", "graph", "records", "units", "views"},
         {"matplotlib", "networkx", "numpy", "rich"},
     ),
     "capture": (
-        {"__init__", "analyses", "capture", "collector", "errors", "flow", "graph", "lessons", "records", "shown",
-         "subject", "targets"},
+        {"__init__", "analyses", "capture", "collector", "errors", "flow", "graph", "lessons", "observation",
+         "records", "shown", "subject", "targets"},
         {"numpy", "torch", "torchviz"},
     ),
     "api": (

@@ -6,18 +6,25 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _IN_PLACE = frozenset(
-    ["__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__", "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"]
+    f"__{name}__"
+    for name in (
+        *("setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"),
+        *("iand", "ior", "ixor", "ilshift", "irshift"),
+    )
 )
 # What hands a tensor's value to Python.
-ESCAPES = frozenset(
-    f"Tensor.{name}"
-    for name in ["item", "tolist", "numpy", "__array__", "__float__", "__int__", "__bool__", "__index__", "__complex__", "__dlpack__"]
-)
+_READS = ("float", "int", "bool", "index", "complex", "array", "dlpack")
+ESCAPES = frozenset(("Tensor.item", "Tensor.tolist", "Tensor.numpy", *(f"Tensor.__{name}__" for name in _READS)))
 # Attributes that are tensors; the others (shape, dtype, requires_grad …) are not recorded.
 _TENSOR_ATTRIBUTES = frozenset(("data", "T", "mT", "H", "mH", "real", "imag", "grad"))
 # Their result shares memory with their argument, though autograd does not call it a view.
 _ALIASES = frozenset(("Tensor.data", "Tensor.detach", "torch.detach", "torch.nn.Parameter", "torch.as_tensor"))
-_QUIET = frozenset(["dim", "size", "stride", "numel", "is_contiguous", "is_floating_point", "element_size", "__len__", "__repr__", "__format__"])
+_QUIET = frozenset(
+    (
+        *("dim", "size", "stride", "numel", "is_contiguous", "is_floating_point", "element_size", "_is_view"),
+        *("__len__", "__repr__", "__format__"),
+    )
+)
 
 
 class FunctionFacts(NamedTuple):

@@ -166,7 +166,8 @@ def _sum(scalars: Sequence[torch.Tensor]) -> float | None:
     if not scalars or any(tensor.is_meta for tensor in scalars):
         return None
     try:
-        return sum(float(tensor.detach()) for tensor in scalars)
+        with torch._C.DisableTorchFunction():  # this reading is not the user's
+            return sum(float(tensor.detach()) for tensor in scalars)
     except (RuntimeError, NotImplementedError):  # a fake tensor has no value
         return None
 

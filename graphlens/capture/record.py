@@ -29,6 +29,7 @@ from graphlens.graph import ModuleCall, Source
 _sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 _new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per record
 _frame = sys._getframe
+Probe = Callable[[Sequence[Any], Mapping[str, Any] | None, Any], object]
 _NO_GRAD = FunctionFacts("torch.no_grad")
 
 
@@ -52,6 +53,11 @@ class Recorder:
     of tensors that neither sees (custom Functions, `nn.Parameter`, `torch.from_numpy`) by standing
     in for them. Everything is put back at the end. No tensor and no autograd node is kept alive.
 
+    Attributes:
+        steps: what was recorded, in the order in which the calls ended.
+        probe: called with the arguments, keyword arguments and result of every recorded call;
+            what it returns is kept in `probed`, one item per step.
+
     Args:
         stops: the functions that call the user's code, see `Sites`.
         subject: the module that is run, if it is one.
@@ -65,9 +71,12 @@ class Recorder:
         self.steps: list[Step] = []
         self.table: list[ModuleCall] = []
         self.notes: list[str] = []
+        self.probe: Probe | None = None
+        self.probed: list[object] = []
         self._names = ModuleNames(subject)
         self._counts: Counter[str] = Counter()
         self._lanes: dict[int, _Lane] = {}
+        self._watched: dict[str, int] = {}
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Recorder:
@@ -99,13 +108,19 @@ class Recorder:
         """The lane of the current thread if it is recorded."""
         return self._lanes.get(threading.get_ident()) if self.on else None
 
+    def watch(self, leaves: Mapping[str, torch.Tensor]) -> None:
+        """Number these tensors before anything is run, so that they are known even if they are overwritten."""
+        self._watched = {name: self.values.of(tensor) for name, tensor in leaves.items()}
+
     def flow(self, leaves: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]) -> Flow:
         """What was seen, with the values of these tensors."""
         return Flow(
             tuple(self.steps),
             bytes(self.values.flags),
-            self.values.numbers(leaves),
+            {**self.values.numbers(leaves), **self._watched},
             self.values.numbers(outputs),
+            self.sites.sources(),
+            tuple(self.table),
             len(self._lanes),
             tuple(dict.fromkeys(self.notes)),
         )
@@ -168,7 +183,7 @@ class _Lane(TorchFunctionMode):
         end = _sequence_number()
         own, self._inner = spent - self._inner, outside + spent
 
-        written = None
+        written: Sequence[int] = ()
         outputs: Sequence[int]
         if isinstance(made, torch.Tensor) and not facts[2]:
             known = values.find(made)
@@ -177,14 +192,14 @@ class _Lane(TorchFunctionMode):
                 if facts[4] and args and isinstance(args[0], torch.Tensor):
                     values.share(made, args[0])
             elif end > first or (kwargs and "out" in kwargs):  # as relu(x, inplace=True) does
-                written, outputs = known, values.write(made)
+                written, outputs = values.write(made)
             else:  # the argument itself, as contiguous() returns it
                 return made
         elif facts[2]:
             target = args[0] if args else made
             if not isinstance(target, torch.Tensor):
                 return made
-            written, outputs = values.of(target), values.write(target)
+            written, outputs = values.write(target)
         elif isinstance(made, (tuple, list)):
             if facts[3]:
                 number = values.escape(made)
@@ -207,9 +222,12 @@ class _Lane(TorchFunctionMode):
             return made
         step = (
             facts[0], recorder.sites.number(_frame(1)), self.modules.open, tuple(inputs), tuple(outputs),
-            first, end, own, torch.is_grad_enabled(), self._thread, written,
+            first, end, own, torch.is_grad_enabled(), self._thread, tuple(written),
         )  # fmt: skip
         recorder.steps.append(_new(Step, step))
+        if recorder.probe is not None:
+            with torch._C.DisableTorchFunction():  # the probe may call torch itself
+                recorder.probed.append(recorder.probe(args, kwargs, made))
         return made
 
 

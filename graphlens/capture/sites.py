@@ -121,7 +121,7 @@ def _rank(file: str) -> int:
         return OWN
     if file.startswith(_TORCH):
         # The dispatcher's own frames say nothing; those of torch's modules say which layer it is.
-        return SILENT if file.endswith(("overrides.py", "_contextlib.py")) else FRAMEWORK
+        return SILENT if file.endswith(("overrides.py", "_contextlib.py", "grad_mode.py")) else FRAMEWORK
     if file.startswith((_HOUSE, *_GENERATED)):
         return SILENT
     if any(part in _SITES for part in Path(file).parts):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from graphlens.analyses.connectivity import Connectivity, connectivity
+from graphlens.analyses.findings import Finding
 from graphlens.capture.build import capture
+from graphlens.capture.diagnose import Start
 from graphlens.capture.ledger import dtype_name
+from graphlens.capture.observing import observation_of
 from graphlens.capture.program import (
     Program,
     cleared_gradients,
@@ -20,6 +25,7 @@ from graphlens.capture.program import (
 )
 from graphlens.capture.timing import Progress, Timings, time_programs
 from graphlens.graph import GradGraph
+from graphlens.observation import Observation
 from graphlens.records import Gradient, RunRecord, TensorValue
 from graphlens.shown import Report
 from graphlens.subject import Subject
@@ -48,6 +54,17 @@ class Trace(Report):
     timings: Timings
     threads: int
     notes: Sequence[str]
+    observation: Observation
+
+    @cached_property
+    def connectivity(self) -> Connectivity:
+        """Which inputs and parameters receive a gradient, and where the others lose it."""
+        return connectivity(self.observation)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the way the gradients go, or worth knowing; the most serious first."""
+        return self.connectivity.findings
 
     def record(self, name: str = "") -> RunRecord:
         """The trace as plain values, under its own name or another."""
@@ -77,6 +94,7 @@ def trace(
     repeats: int = 0,
     times: bool = False,
     stacks: bool = False,
+    diagnose: bool = False,
     **kwargs: Any,
 ) -> Trace:
     """Run a module (or a `Subject`) once, capture its backward graph, and compute the gradients.
@@ -89,6 +107,8 @@ def trace(
         repeats: how many further runs to time; the first run is the warm-up.
         times: whether the graph's nodes tell the time of their forward op, measured once.
         stacks: whether each line of code knows the line that called its function.
+        diagnose: whether a missing or non-finite gradient is followed up by further runs from the
+            same state; and whether a backward pass that fails is a finding rather than an error.
 
     The run is recorded, so that the nodes know their line of code and their module. Existing
     `.grad` fields are put back as they were.
@@ -96,7 +116,19 @@ def trace(
     if not isinstance(subject, Subject):
         name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
         subject = Subject(subject, args, kwargs, loss, name=name)
-    return observe(subject_program(subject), backward=backward, repeats=repeats, times=times, stacks=stacks)
+    return observe(
+        subject_program(subject), backward=backward, repeats=repeats, times=times, stacks=stacks, diagnose=diagnose
+    )
+
+
+def observe_call(run: Callable[[], Any], module: torch.nn.Module) -> Trace:
+    """Run a function without arguments that returns a loss, once and diagnosed.
+
+    Args:
+        module: whose parameters the gradients are wanted for; its names are theirs.
+    """
+    program = replace(subject_program(Subject(run, name="the loss")), leaves=dict(module.named_parameters()))
+    return observe(program, diagnose=True)
 
 
 def observe(
@@ -106,16 +138,21 @@ def observe(
     repeats: int = 0,
     times: bool = False,
     stacks: bool = False,
+    diagnose: bool = False,
     progress: Progress = lambda _: None,
 ) -> Trace:
     """Run a program once for its values and its graph, then `repeats` times against the clock.
 
     Args:
-        times, stacks: see `trace`.
+        times, stacks, diagnose: see `trace`.
         progress: called with one line before each step.
     """
     progress(f"{program.name}: running")
-    with recorder_of(program, stacks=stacks) as recorder:
+    required = {name: tensor.requires_grad for name, tensor in program.leaves.items()}
+    start = Start.of(program) if diagnose else None
+    recorder = recorder_of(program, stacks=stacks)
+    recorder.watch(program.leaves)
+    with recorder:
         first = program.forward()
     attribution = recorder.attribution()
     graph = None
@@ -124,20 +161,32 @@ def observe(
     outputs = {name: tensor.detach().clone() for name, tensor in first.outputs.items()}
     wanted = wanted_leaves(program, first)
     gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)
-    notes = list(first.notes)
+    notes = [*first.notes, *recorder.notes]
+    failure = ""
     if backward and first.roots:
-        gradients = _gradients(first.roots, wanted)
+        try:
+            gradients = _gradients(first.roots, wanted)
+        except RuntimeError as error:
+            if not diagnose:
+                raise
+            failure = str(error)
+    ran = backward and bool(first.roots) and not failure
+    observation = observation_of(
+        program, recorder, first, graph, wanted, required, gradients if ran else None, failure, start
+    )
     reasons = _reasons(wanted, gradients, graph, ran=backward)
     loss = first.loss
+    del recorder
     del first  # so that its graph does not stay in memory beside those of the timed runs
     known = replace(program, leaves=wanted)
-    (timings,) = time_programs([known], repeats, backward=backward, is_warm=True, progress=progress)
+    (timings,) = time_programs([known], repeats, backward=ran, is_warm=True, progress=progress)
     if not program.times_forward:
         notes.append("the forward pass was not timed: the factory returns finished tensors")
     threads = torch.get_num_threads()
     return Trace(
-        program.name, graph, outputs, loss, program.loss_name, gradients, reasons, timings, threads, tuple(notes)
-    )
+        program.name, graph, outputs, loss, program.loss_name, gradients, reasons, timings, threads, tuple(notes),
+        observation,
+    )  # fmt: skip
 
 
 def value_of(tensor: torch.Tensor) -> TensorValue:

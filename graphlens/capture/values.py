@@ -48,9 +48,13 @@ class Values:
     def add(self, tensor: torch.Tensor, flags: int = 0) -> int:
         """A new number for a tensor that was made or written."""
         number = len(self.flags)
+        # Not `grad_fn is None`: asking for the node makes it a Python object for life. A view of a
+        # leaf that was made without gradients says that it requires one, and never receives it.
         if tensor.requires_grad:
-            # Not `grad_fn is None`: asking for the node makes it a Python object for life.
-            flags |= REQUIRES_GRAD | (LEAF if tensor.is_leaf else 0)
+            if not tensor.is_leaf:
+                flags |= REQUIRES_GRAD
+            elif not (tensor._is_view() and tensor._base is not None and tensor._base.requires_grad):
+                flags |= REQUIRES_GRAD | LEAF
         if tensor.dtype in _DIFFERENTIABLE:
             flags |= DIFFERENTIABLE
         self.flags.append(flags)
@@ -86,21 +90,26 @@ class Values:
         if base is not None and id(base) in self._written and self.find(base) is not None:
             found.append(self._written[id(base)])
 
-    def write(self, tensor: torch.Tensor) -> list[int]:
-        """New numbers for a tensor that was written in place, and for all that share its memory."""
-        numbers = [self.add(tensor)]
+    def write(self, tensor: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """New numbers for a tensor that was written in place, and for all that share its memory.
+
+        Returns:
+            Their numbers before and after; the tensor's own come first.
+        """
+        before, after = [self.of(tensor)], [self.add(tensor)]
         seen = {id(tensor)}
-        waiting: list[Any] = [tensor]
+        waiting: list[torch.Tensor] = [tensor]
         while waiting:
             item = waiting.pop()
             alias = self._aliases.get(id(item))
             for other in (item._base, alias() if alias is not None else None):
                 if isinstance(other, torch.Tensor) and id(other) not in seen:
                     seen.add(id(other))
-                    numbers.append(self.add(other))
-                    self._written[id(other)] = numbers[-1]
+                    before.append(self.of(other))
+                    after.append(self.add(other))
+                    self._written[id(other)] = after[-1]
                     waiting.append(other)
-        return numbers
+        return tuple(before), tuple(after)
 
     def share(self, made: torch.Tensor, source: torch.Tensor) -> None:
         """Remember that two tensors share memory."""

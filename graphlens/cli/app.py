@@ -11,6 +11,7 @@ import graphlens
 _VERBS = {
     "run": ("running", "Run a target: outputs, gradients, times."),
     "stats": ("counting", "Count the nodes of its backward graph and what they keep."),
+    "check": ("checking", "Find gradients that are missing, and say where they were lost."),
     "compare": ("comparing", "Two targets side by side, and why they differ."),
     "render": ("drawing", "Draw its backward graph."),
     "save": ("saving", "Save its backward graph for later and for other tools."),

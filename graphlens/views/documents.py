@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphlens.analyses.comparison import Comparison
-from graphlens.analyses.counts import Row, Stats
+from graphlens.analyses.connectivity import Connectivity
+from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
+from graphlens.analyses.findings import Finding
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 
 if TYPE_CHECKING:
@@ -37,8 +39,48 @@ def run_document(run: RunRecord) -> dict[str, Any]:
     }
 
 
+def check_document(target: str, found: Connectivity, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """`graphlens check --json`."""
+    return {
+        "target": target,
+        "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in found.verdicts],
+        "findings": [_finding(finding) for finding in found.findings],
+        "notes": list(notes),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    where = finding.where
+    return {
+        "code": finding.code,
+        "level": finding.level,
+        "title": finding.title,
+        "claim": finding.claim,
+        "where": {
+            "source": where.source or None,
+            "text": where.text or None,
+            "module": where.module or None,
+            "nodes": list(where.nodes),
+        },
+        "evidence": _evidence(finding.evidence),
+        "fix": finding.fix,
+    }
+
+
+def _evidence(value: Any) -> Any:
+    """Evidence as JSON can hold it."""
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {str(key): _evidence(item) for key, item in value.items()}
+    return [_evidence(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def stats_document(target: str, stats: Stats) -> dict[str, Any]:
-    """`graphlens stats --json`. Bytes; null where a size is not available."""
+    """`graphlens stats --json`. Bytes and nanoseconds; null where a size or a time is not available.
+
+    `calls` is null but for modules, and `tensors` unless the kinds of saved tensors were asked for.
+    """
     return {
         "target": target,
         "nodes": stats.nodes,
@@ -50,8 +92,10 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
         ],
         "unreached": list(stats.unreached),
         "saved": _saved(stats.total),
+        "forward_ns": stats.total.forward_ns,
         "by": stats.by,
         "rows": [_row(row) for row in stats.rows],
+        "tensors": None if stats.tensors is None else [_kind(kind) for kind in stats.tensors],
     }
 
 
@@ -83,10 +127,6 @@ def _side(run: RunRecord, stats: Stats | None) -> dict[str, Any]:
         "loss": _number(run.loss),
         "threads": run.threads,
     }
-
-
-def _evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _number(fact) if isinstance(fact, float) else fact for name, fact in facts.items()}
 
 
 def _difference(row: Difference) -> dict[str, Any]:
@@ -130,6 +170,23 @@ def _row(row: Row) -> dict[str, Any]:
         "saved_bytes": None if row.freed else row.saved_bytes,
         "storage_bytes": None if row.freed else row.storage_bytes,
         "not_available": row.unknown,
+        "calls": row.calls,
+        "forward_ns": row.forward_ns,
+        "not_timed": row.untimed,
+    }
+
+
+def _kind(kind: SavedKind) -> dict[str, Any]:
+    return {
+        "key": kind.key,
+        "dtype": kind.dtype,
+        "shape": _shape(kind.shape),
+        "role": kind.role,
+        "tensors": kind.tensors,
+        "saved_bytes": kind.saved_bytes,
+        "storages": kind.storages,
+        "storage_bytes": kind.storage_bytes,
+        "not_available": kind.unknown,
     }
 
 

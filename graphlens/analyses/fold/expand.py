@@ -27,7 +27,8 @@ def expand(graph: GradGraph, box_of: Sequence[int], groups: Sequence[Frame]) -> 
             slots[start : start + period] = slots[body]
     nodes = [_like(graph.nodes[box], node) for box, node in zip(box_of, graph.nodes, strict=True)]
     edges = _edges(sequence.order, slots, sources, ports)
-    return GradGraph(nodes, edges, _saved(graph, box_of), graph.inputs, graph.outputs, graph.meta, graph.sources, graph.calls)
+    saved = _saved(graph, box_of)
+    return GradGraph(nodes, edges, saved, graph.inputs, graph.outputs, graph.meta, graph.sources, graph.calls)
 
 
 def _write_out(

@@ -1,0 +1,97 @@
+"""The codes of findings, and the page on each that `graphlens check --explain CODE` prints."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Page(NamedTuple):
+    """What a code stands for, how it is found, and the change that mends it, `before` and `after`."""
+
+    title: str
+    level: str
+    text: str
+    before: str
+    after: str
+
+
+PAGES: dict[str, Page] = {
+    "GL101": Page(
+        "the graph is cut",
+        "error; info for a network that follows another by design",
+        "A leaf that requires a gradient gets none, because its value leaves the graph on the way to "
+        "the loss: by detach or .data, by copying values with torch.tensor, by .item(), .tolist(), "
+        ".numpy() or float(), inside no_grad or inference_mode, through an integer or boolean dtype, "
+        "or through a custom Function that returns None. Every value of the forward pass is followed "
+        "from call to call; what goes through Python arithmetic is followed to the call that handed "
+        "it to Python, and that the output still depends on the leaf is then known from running the "
+        "program again with the leaf's value changed. A cut is reported only where a leaf loses its "
+        "last path. Where the parameters of a module called target, teacher or the like stand still "
+        "beside those of a module of the same shapes that is trained, the finding is information.",
+        "loss = torch.tensor([f(v) for v in values]).sum()",
+        "loss = torch.stack([f(v) for v in values]).sum()",
+    ),
+    "GL102": Page(
+        "a leaf is made inside forward",
+        "warning",
+        "A call inside the forward pass makes a tensor that requires a gradient and has no history. "
+        "Backward fills its .grad, and nobody looks there: the tensor is made anew at the next call. "
+        "A leaf whose gradient the forward pass itself asks for, as a gradient penalty does, is not "
+        "reported.",
+        "return torch.zeros_like(y, requires_grad=True)",
+        "return torch.zeros_like(y)",
+    ),
+    "GL103": Page(
+        "Python decides by a tensor's value",
+        "info",
+        "Python asks whether a tensor is true: in an if, a while, max() or sorted(). The graph that "
+        "comes out depends on the data, so that another input can give another graph, another cost "
+        "and other gradients. Assertions are not reported.",
+        "y = x - T if x > T else zero",
+        "y = torch.where(x > T, x - T, zero)",
+    ),
+    "GL104": Page(
+        "a parameter or an input is not used",
+        "warning for parameters, info for inputs",
+        "No recorded call reads the leaf, or nothing that was computed from it reaches what is "
+        "differentiated, and a changed value does not change the output. Its gradient is None, which "
+        "stands for 0. For a parameter that is often a forgotten layer, and DistributedDataParallel "
+        "stops over it unless find_unused_parameters is set.",
+        "self.head2 = nn.Linear(8, 1)  # never called",
+        "remove it, call it, or self.head2.requires_grad_(False)",
+    ),
+    "GL105": Page(
+        "the gradient is 0 by the op's nature",
+        "error",
+        "Every path from the leaf to the output leads through an op whose derivative torch defines as "
+        "0 everywhere (round, sign, floor, ceil, trunc, a rounded division, a random draw), and the "
+        "gradient that came out is 0 throughout. A gradient that is 0 for this data alone, as behind "
+        "a dead rectifier, is not reported.",
+        "q = x.round()",
+        "q = x + (x.round() - x).detach()",
+    ),
+    "GL106": Page(
+        "the backward pass cannot run as it should",
+        "error; info for outputs that share nothing",
+        "What is differentiated has no backward graph; or backward() raised: because a tensor that it "
+        "needs was written over in place after it was saved, or because part of the graph was freed "
+        "by an earlier backward pass. Outputs whose graphs share no node are mentioned as information.",
+        "h = self.cell(x, self.h); self.h = h",
+        "h = self.cell(x, self.h.detach()); self.h = h",
+    ),
+    "GL107": Page(
+        "NaN or infinity",
+        "error",
+        "The result, or the gradient of a leaf, is not finite. The program is run once more from the "
+        "same state, with every call (or every node of the backward pass) watched: the first one that "
+        "makes NaN, or else infinity, out of numbers without is named, with the range of its inputs. "
+        "Infinite entries that were asked for, as in an attention mask, are not reported.",
+        "torch.where(x > 0, x.sqrt(), zero)",
+        "torch.where(x > 0, x.clamp(min=eps).sqrt(), zero)",
+    ),
+}
+
+
+def matches(code: str, choices: tuple[str, ...]) -> bool:
+    """Whether a code is one of `choices`, or begins with one: GL1 stands for GL101 to GL107."""
+    return any(code.startswith(choice.upper()) for choice in choices)

@@ -1,0 +1,98 @@
+"""Which inputs and parameters receive a gradient, and where the others lose it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphlens.analyses.connectivity.control import value_branches
+from graphlens.analyses.connectivity.cuts import cut_findings
+from graphlens.analyses.connectivity.facts import Facts
+from graphlens.analyses.connectivity.failures import failing_backward, missing_graph, non_finite, stopping_nodes
+from graphlens.analyses.connectivity.leaves import flat_gradients, fresh_leaves, unused_leaves
+from graphlens.analyses.findings import Finding, most_serious_first
+from graphlens.observation import LeafFact, Observation
+
+VERDICTS = (
+    "receives a gradient",
+    "frozen",
+    "never used",
+    "used, but nothing computed from it reaches the output",
+    "used, but its value leaves the graph before the output",
+    "receives a gradient that is 0 by an op's nature",
+    "receives a gradient that is not finite",
+    "not measured",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the gradient of one input or parameter: one of VERDICTS."""
+
+    name: str
+    role: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """The verdict on every input and parameter, and the findings, the most serious first."""
+
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a finding is of level error."""
+        return any(finding.level == "error" for finding in self.findings)
+
+
+def connectivity(seen: Observation) -> Connectivity:
+    """Read an observed run.
+
+    An error is raised only where a leaf that requires a gradient gets none, or one that is useless:
+    a detach in a model all of whose leaves have another path is not mentioned.
+    """
+    facts = Facts(seen)
+    cuts, explained = cut_findings(facts)
+    stopped = list(stopping_nodes(facts))
+    flat = list(flat_gradients(facts))
+    findings = [
+        *cuts,
+        *stopped,
+        *fresh_leaves(facts),
+        *value_branches(facts),
+        *unused_leaves(facts, explained),
+        *flat,
+        *failing_backward(facts),
+        *missing_graph(facts, cuts[0].where if cuts else None),
+        *non_finite(facts),
+    ]
+    by_nature = {name for finding in flat for name in _names(finding.evidence, "leaves")}
+    cut = explained | {name for finding in stopped for name in _names(finding.evidence, "lost")}
+    verdicts = tuple(Verdict(leaf.name, leaf.role, _verdict(facts, leaf, by_nature, cut)) for leaf in seen.leaves)
+    return Connectivity(verdicts, most_serious_first(findings))
+
+
+def _names(evidence: Mapping[str, object], key: str) -> list[str]:
+    names = evidence.get(key, [])
+    return list(names) if isinstance(names, list) else []
+
+
+def _verdict(facts: Facts, leaf: LeafFact, by_nature: set[str], cut: set[str]) -> str:
+    receives, frozen, unused, dead, leaves, zero, nonfinite, unknown = VERDICTS
+    if not (leaf.requires_grad and leaf.differentiable):
+        return frozen
+    if leaf.gradient == "nonfinite":
+        return nonfinite
+    if leaf.name in by_nature:
+        return zero
+    if leaf.gradient in ("value", "zero"):
+        return receives
+    if leaf.name in cut or facts.seen.dependence.get(leaf.name):
+        return leaves
+    if leaf.gradient == "not run":
+        return unknown
+    if not facts.is_used(leaf):
+        return unused
+    return dead if facts.seen.diagnosed else unknown

@@ -1,0 +1,96 @@
+"""What every part of the connectivity analysis looks up: leaves, lineage, places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from graphlens.analyses.findings import Place
+from graphlens.analyses.lineage import Lineage
+from graphlens.flow import LEAF, UNSEEN, Step
+from graphlens.observation import LeafFact, Observation
+
+
+class Facts:
+    """An observation with its lineage.
+
+    Attributes:
+        wanted: leaves that can receive a gradient and are asked to, those made on the way included
+            where a whole program was recorded and not a forward pass alone.
+        lost: those of them that received none.
+    """
+
+    def __init__(self, seen: Observation) -> None:
+        self.seen = seen
+        self.flow = seen.flow
+        self.wanted = [leaf for leaf in seen.leaves if leaf.requires_grad and leaf.differentiable]
+        self.lost = [leaf for leaf in self.wanted if leaf.gradient == "none"]
+        self.lost += self._made_leaves()
+
+    def _made_leaves(self) -> list[LeafFact]:
+        """Leaves that a program made for itself and that its graph does not lead to."""
+        if self.seen.is_forward:
+            return []
+        known = {leaf.value for leaf in self.seen.leaves}
+        found = []
+        for step in self.flow.steps:
+            for value in step.outputs:
+                if self.flow.values[value] & LEAF and value not in known:
+                    known.add(value)
+                    place = self.place(step).source
+                    found.append(LeafFact(f"leaf made at {place}", "input", (), True, True, "none", value))
+        return found
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """The lineage of all leaves that take part in a recorded call."""
+        leaves = {leaf.name: leaf.value for leaf in self._all_leaves() if leaf.value is not None}
+        return Lineage.of(self.flow, leaves, self.ends)
+
+    def _all_leaves(self) -> Sequence[LeafFact]:
+        extra = [leaf for leaf in self.lost if leaf.name not in {known.name for known in self.seen.leaves}]
+        return [*(leaf for leaf in self.wanted if leaf not in extra), *extra]
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """The values that are differentiated."""
+        return frozenset(end.value for end in self.seen.ends if end.value is not None)
+
+    @cached_property
+    def read(self) -> frozenset[int]:
+        """The values that some call read."""
+        return frozenset(value for step in self.flow.steps for value in step.inputs)
+
+    def is_used(self, leaf: LeafFact) -> bool:
+        """Whether a recorded call read the leaf."""
+        return leaf.value is not None and leaf.value in self.read
+
+    def place(self, step: Step) -> Place:
+        """Where a call stands."""
+        return self.place_of(step.source, step.call)
+
+    def place_of(self, source: int | None, call: int | None, nodes: Sequence[int] = ()) -> Place:
+        """A place from the numbers of its line and of its module call."""
+        sources, calls = self.flow.sources, self.flow.calls
+        line = sources[source] if source is not None else None
+        return Place(
+            "" if line is None else str(line),
+            "" if line is None else line.text,
+            "" if call is None else str(calls[call]),
+            tuple(nodes),
+        )
+
+    def place_of_node(self, number: int) -> Place:
+        """Where a node of the graph was made."""
+        assert self.seen.graph is not None
+        node = self.seen.graph.nodes[number]
+        return self.place_of(node.source, node.call, (number,))
+
+    def is_unseen(self, value: int) -> bool:
+        """Whether a value was there before the recorded run, or was made out of its sight."""
+        return bool(self.flow.values[value] & UNSEEN)
+
+    @cached_property
+    def openings(self) -> list[int]:
+        """The steps that switched gradients off for a block."""
+        return [number for number, step in enumerate(self.flow.steps) if step.function == "torch.no_grad"]

@@ -1,0 +1,159 @@
+"""GL102, GL104, GL105: leaves made on the way, leaves that nothing uses, gradients that are 0 by nature."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from graphlens.analyses.connectivity.facts import Facts
+from graphlens.analyses.connectivity.mechanisms import shown
+from graphlens.analyses.findings import Finding, Place, listed, receive
+from graphlens.flow import LEAF, Step
+from graphlens.graph import GradGraph
+from graphlens.observation import LeafFact
+
+# Ops whose derivative torch defines as 0 everywhere: steps, and samples that do not depend smoothly
+# on their parameters.
+FLAT_OPS = frozenset(
+    f"{name}Backward{number}"
+    for name in (
+        *("Round", "Sign", "Floor", "Ceil", "Trunc", "FloorDivide"),
+        *("Bernoulli", "Normal", "Poisson", "Geometric", "Binomial"),
+    )
+    for number in range(4)
+)
+
+
+def fresh_leaves(facts: Facts) -> Iterator[Finding]:
+    """GL102."""
+    if not facts.seen.is_forward:  # a program that builds its module makes leaves by right
+        return
+    known = {leaf.value for leaf in facts.seen.leaves if leaf.value is not None and facts.is_unseen(leaf.value)}
+    consumed = _differentiated_inside(facts)
+    made: dict[str, list[Step]] = {}
+    for step in facts.flow.steps:
+        fresh = [value for value in step.outputs if facts.flow.values[value] & LEAF and value not in known]
+        if step.written and not set(step.written).isdisjoint(known):
+            known.update(fresh)  # a leaf that was written over
+            continue
+        known.update(fresh)
+        if step.function in ("Tensor.grad", "Tensor.data =") or consumed.intersection(fresh):
+            continue
+        if fresh:
+            made.setdefault(facts.place(step).source, []).append(step)
+    for steps in made.values():
+        first, count = steps[0], len(steps)
+        times = f" {count:,} times" if count > 1 else ""
+        yield Finding(
+            "GL102", "warning",
+            f"{shown(first.function)} makes a new leaf that requires a gradient{times} inside the forward pass: "
+            "its gradient goes nowhere, as nobody holds the leaf.",
+            facts.place(first),
+            {"leaves": sum(1 for step in steps for value in step.outputs if facts.flow.values[value] & LEAF),
+             "function": first.function},
+            "leave out requires_grad=True; or make the tensor a parameter in the constructor if it is to be trained",
+        )  # fmt: skip
+
+
+def _differentiated_inside(facts: Facts) -> set[int]:
+    """Leaves whose gradient the forward pass itself asks for, as gradient penalties do."""
+    values: set[int] = set()
+    for step in facts.flow.steps:
+        if step.function in ("torch.autograd.grad", "Tensor.grad"):
+            values.update(step.inputs)
+    # requires_grad_() and in-place writes number the same tensor anew.
+    for step in reversed(facts.flow.steps):
+        if step.written and not values.isdisjoint(step.outputs):
+            values.update(step.written)
+    return values
+
+
+def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]:
+    """GL104."""
+    reached = _reached(facts)
+    rest = [leaf for leaf in facts.lost if leaf.name not in explained and leaf.name not in reached]
+    sure = [leaf for leaf in rest if not facts.seen.dependence.get(leaf.name)]
+    parameters = [leaf for leaf in sure if leaf.role == "parameter"]
+    inputs = [leaf for leaf in sure if leaf.role != "parameter"]
+    for level, leaves, what in (("warning", parameters, "parameter"), ("info", inputs, "input")):
+        unused = [leaf for leaf in leaves if not facts.is_used(leaf)]
+        if unused:
+            yield _unused(
+                facts, level, unused, what, "is not used by the forward pass", "are not used by the forward pass"
+            )
+        used = [leaf for leaf in leaves if facts.is_used(leaf)]
+        if used:
+            yield _unused(
+                facts, level, used, what,
+                "is used, but nothing that was computed from it reaches what is differentiated",
+                "are used, but nothing that was computed from them reaches what is differentiated",
+            )  # fmt: skip
+
+
+def _unused(facts: Facts, level: str, leaves: list[LeafFact], what: str, one: str, many: str) -> Finding:
+    names = [leaf.name for leaf in leaves]
+    claim = f"The {what} {names[0]} {one}." if len(names) == 1 else f"The {what}s {listed(names)} {many}."
+    fix = "use it, remove it, or freeze it with requires_grad_(False)"
+    if what == "parameter":
+        fix += "; DistributedDataParallel needs find_unused_parameters=True for it"
+    first_use = next((step for step in facts.flow.steps if leaves[0].value in step.inputs), None)
+    where = facts.place(first_use) if first_use is not None else Place()
+    return Finding("GL104", level, claim, where, {"leaves": names}, fix)
+
+
+def _reached(facts: Facts) -> set[str]:
+    graph = facts.seen.graph
+    return {item.name for item in graph.inputs if item.node is not None} if graph is not None else set()
+
+
+def flat_gradients(facts: Facts) -> Iterator[Finding]:
+    """GL105."""
+    graph = facts.seen.graph
+    if graph is None:
+        return
+    flat = {number for number, node in enumerate(graph.nodes) if node.op in FLAT_OPS}
+    # A division has the derivative 0 only with a rounding mode, which shows when it is run.
+    flat |= {number for number in facts.seen.zeroing if graph.nodes[number].op.startswith("DivBackward")}
+    zero = {leaf.name for leaf in facts.wanted if leaf.gradient == "zero"}
+    if not flat or not zero:
+        return
+    open_nodes = _reached_without(graph, flat)
+    stuck = [
+        item for item in graph.inputs if item.name in zero and item.node is not None and item.node not in open_nodes
+    ]
+    by_nodes: dict[tuple[int, ...], list[str]] = {}
+    for item in stuck:
+        assert item.node is not None
+        by_nodes.setdefault(tuple(sorted(_last_flat(graph, flat, item.node))), []).append(item.name)
+    for nodes, names in by_nodes.items():
+        ops = sorted({graph.nodes[number].op for number in nodes})
+        where = facts.place_of_node(nodes[0])
+        yield Finding(
+            "GL105", "error",
+            f"{receive(names)} a gradient that is 0 everywhere: every path leads through {listed(ops)}, whose "
+            "derivative is 0 wherever it exists.",
+            Place(where.source, where.text, where.module, nodes),
+            {"leaves": names, "ops": ops},
+            "pass the gradient straight through, x + (op(x) - x).detach(); or use a smooth op in its place",
+        )  # fmt: skip
+
+
+def _reached_without(graph: GradGraph, avoided: set[int]) -> set[int]:
+    """The nodes that a gradient reaches without going through any of `avoided`."""
+    reached = {output.node for output in graph.outputs} - avoided
+    for edge in reversed(graph.edges):  # sorted by source, so that consumers come first
+        if edge.source in reached and edge.target not in avoided:
+            reached.add(edge.target)
+    return reached
+
+
+def _last_flat(graph: GradGraph, flat: set[int], leaf: int) -> set[int]:
+    """The flat nodes that stand between a leaf and the output with no other flat node before them."""
+    cone = {leaf}
+    found = set()
+    for edge in graph.edges:
+        if edge.target in cone:
+            if edge.source in flat:
+                found.add(edge.source)
+            else:
+                cone.add(edge.source)
+    return found

@@ -1,0 +1,73 @@
+"""graphlens check."""
+
+from __future__ import annotations
+
+import click
+
+from graphlens.cli.common import build_program, page, progressing, target_options
+from graphlens.errors import TargetError
+from graphlens.targets import parse_target
+
+
+@click.command()
+@click.argument("target", required=False)
+@target_options
+@click.option("--select", multiple=True, metavar="CODE", help="Only these findings, e.g. GL101 or GL1; repeatable.")
+@click.option("--ignore", multiple=True, metavar="CODE", help="Not these findings; repeatable.")
+@click.option("--explain", metavar="CODE", help="Print the page on one code.")
+@click.pass_context
+def check(
+    context: click.Context,
+    target: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    explain: str | None,
+) -> None:
+    """Find out which inputs and parameters of TARGET receive no gradient, and why.
+
+    The target is run once, and again from the same state where a gradient is missing or not
+    finite. Exit code 1 if there is a finding of level error.
+    """
+    from graphlens.analyses.catalogue import PAGES, matches
+    from graphlens.views.check_report import check_report, page_report
+
+    for code in (*select, *ignore, *([explain] if explain else [])):
+        known = code.upper() in PAGES if code == explain else any(matches(page, (code,)) for page in PAGES)
+        if not known or not code:
+            raise click.UsageError(f"there is no finding {code!r}; there are {', '.join(PAGES)}")
+    if explain:
+        if target is not None:
+            raise click.UsageError("--explain takes no TARGET; it prints the page on one code")
+        click.echo(page_report(explain.upper(), PAGES[explain.upper()], **page()), nl=False)
+        return
+    if target is None:
+        raise click.UsageError("Missing argument 'TARGET'.")
+    parsed = parse_target(target)
+    if parsed.kind == "saved":
+        raise TargetError(f"{target} is a saved graph, which cannot be run; name the target it was captured from")
+    with progressing(quiet) as progress:
+        progress(f"{target}: loading torch")
+        program = build_program(parsed, settings)
+        from graphlens.analyses.connectivity import Connectivity
+        from graphlens.capture.resolve import user_code
+        from graphlens.capture.trace import observe
+        from graphlens.views.documents import check_document, to_json
+
+        with user_code(parsed, "the backward pass"):
+            trace = observe(program, diagnose=True, progress=progress)
+    found = trace.connectivity
+    findings = tuple(
+        finding
+        for finding in found.findings
+        if (not select or matches(finding.code, select)) and not (ignore and matches(finding.code, ignore))
+    )
+    found = Connectivity(found.verdicts, findings)
+    if as_json:
+        click.echo(to_json(check_document(target, found, trace.notes)))
+    else:
+        click.echo(check_report(target, trace.graph, found, notes=trace.notes, **page()), nl=False)
+    if found.has_errors:
+        context.exit(1)

@@ -1,0 +1,97 @@
+"""Observation: what one run tells about its gradients, as plain values; the findings are read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from graphlens.flow import Flow
+from graphlens.graph import GradGraph
+
+
+class LeafFact(NamedTuple):
+    """An input or parameter, and what the backward pass gave it.
+
+    `gradient` is "value", "zero" (a value, 0 everywhere), "nonfinite" (a value with NaN or
+    infinity), "none", or "not run". `value` is its number in the flow, None if no call used it.
+    """
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    requires_grad: bool
+    differentiable: bool
+    gradient: str
+    value: int | None
+
+
+class EndFact(NamedTuple):
+    """An output, or what is differentiated; `finite` is None where its value cannot be read."""
+
+    name: str
+    requires_grad: bool
+    differentiable: bool
+    finite: bool | None
+    value: int | None
+
+
+class Range(NamedTuple):
+    """The values of one tensor: the lowest and the highest finite one, and how many are not finite."""
+
+    shape: tuple[int, ...]
+    low: float | None
+    high: float | None
+    nan: int
+    infinite: int
+
+
+class NonFinite(NamedTuple):
+    """The first place where NaN or infinity arose; `node` for the backward pass, `step` for the forward."""
+
+    what: str  # "NaN" or "infinity"
+    step: int | None
+    node: int | None
+    inputs: tuple[Range, ...]
+    outputs: tuple[Range, ...]
+
+
+class Clobbered(NamedTuple):
+    """A tensor that a node saved for backward and that was written over since; `message` is autograd's."""
+
+    node: int
+    slot: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One recorded run.
+
+    Attributes:
+        graph: None where no output has a backward graph.
+        ends: what is differentiated, "loss" for instance; empty if the run gave no tensor.
+        outputs: the tensors that the forward pass returned.
+        is_forward: whether only a forward pass was recorded, and not also what built its module.
+        backward_error: why the backward pass failed, "" if it did not.
+        stopped: nodes that received a gradient and passed None on towards a leaf, by leaf.
+        zeroing: nodes that received a gradient other than 0 and passed nothing but 0 on.
+        dependence: per leaf, which entries of which output changed when its value was changed and
+            the program was run again; leaves that were not tried are missing.
+        diagnosed: whether the runs that tell the last six were made.
+    """
+
+    graph: GradGraph | None
+    flow: Flow
+    leaves: Sequence[LeafFact]
+    ends: Sequence[EndFact]
+    outputs: Sequence[EndFact]
+    is_forward: bool = True
+    backward_error: str = ""
+    clobbered: Sequence[Clobbered] = ()
+    stopped: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    zeroing: Sequence[int] = ()
+    forward_fault: NonFinite | None = None
+    backward_fault: NonFinite | None = None
+    dependence: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    diagnosed: bool = False

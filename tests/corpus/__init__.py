@@ -1,0 +1,26 @@
+"""Small programs with one fault each, and sound programs that look like them."""
+
+from tests.corpus import (
+    faulty_cuts,
+    faulty_numbers,
+    faulty_others,
+    faulty_values,
+    healthy_models,
+    healthy_operations,
+    healthy_training,
+    healthy_writes,
+)
+from tests.corpus.registry import FAULTY, HEALTHY, Case, faulty, healthy
+
+MODULES = (
+    faulty_cuts,
+    faulty_values,
+    faulty_others,
+    faulty_numbers,
+    healthy_training,
+    healthy_models,
+    healthy_operations,
+    healthy_writes,
+)
+
+__all__ = ["FAULTY", "HEALTHY", "MODULES", "Case", "faulty", "healthy"]
