@@ -37,8 +37,11 @@ class Node(NamedTuple):
 
     Known only where the forward pass was recorded: `source` and `call` are places in the graph's
     `sources` and `calls`, the line of code and the call of a module that made the node;
-    `forward_ns` is the wall-clock time in nanoseconds of the forward op, measured once, and only
-    where times were asked for.
+    `forward_ns` is the wall-clock time in nanoseconds of the forward op, and only where times were
+    asked for.
+
+    Known only where costs were asked for: `backward_ns`; FLOPs, where a multiply-add counts as 2,
+    None for an op without a formula; and the bytes that were read and written (`moved`).
     """
 
     op: str
@@ -53,6 +56,14 @@ class Node(NamedTuple):
     source: int | None = None
     call: int | None = None
     forward_ns: int | None = None
+    backward_ns: int | None = None
+    forward_flops: int | None = None
+    backward_flops: int | None = None
+    forward_moved: int | None = None
+    backward_moved: int | None = None
+
+
+COSTS = Node._fields[Node._fields.index("forward_ns") :]
 
 
 class Edge(NamedTuple):
@@ -271,8 +282,9 @@ class GradGraph:
             call = self.calls[node.call]
             attributes["module"] = str(call)
             attributes["module_call"] = call.number
-        if node.forward_ns is not None:
-            attributes["forward_ns"] = node.forward_ns
+        for name, value in zip(COSTS, node[-len(COSTS) :], strict=True):
+            if isinstance(value, int):
+                attributes[name] = value
         return attributes
 
     def check(self) -> GradGraph:

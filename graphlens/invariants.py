@@ -13,6 +13,7 @@ from typing import Any
 
 from graphlens.errors import GraphError
 from graphlens.graph import (
+    COSTS,
     KINDS,
     LEDGERS,
     MAX_INT,
@@ -105,7 +106,7 @@ def _check_nodes(nodes: Sequence[Node]) -> set[int]:
     """Verify the nodes; return the numbers of the leaves."""
     if not nodes:
         raise GraphError("the graph has no node")
-    ops, kinds, seqs, names, shapes, dtypes, devices, outputs, ledgers, _, _, times = zip(*nodes, strict=True)
+    ops, kinds, seqs, names, shapes, dtypes, devices, outputs, ledgers, _, _, *costs = zip(*nodes, strict=True)
     _check_texts("a node's op", ops, _is_name)
     _check_texts("a node's kind", kinds, KINDS.__contains__)
     _check_counts("a node's seq", seqs, optional=True)
@@ -115,7 +116,8 @@ def _check_nodes(nodes: Sequence[Node]) -> set[int]:
     _check_texts("a node's device", devices, _or_none(_is_label))
     _check_counts("a node's outputs", outputs)
     _check_texts("a node's ledger", ledgers, LEDGERS.__contains__)
-    _check_counts("a node's forward_ns", times, optional=True)
+    for name, column in zip(COSTS, costs, strict=True):
+        _check_counts(f"a node's {name}", column, optional=True)
     leaves = set(itertools.compress(itertools.count(), map("leaf".__eq__, kinds)))
     if any(seqs[leaf] is not None for leaf in leaves):
         raise GraphError("a leaf has a sequence number, which only functions have")

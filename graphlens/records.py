@@ -23,6 +23,36 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Peak FLOPs a second (a multiply-add counts as 2), bytes a second read and written, seconds a tiny op."""
+
+    flops: float
+    bandwidth: float
+    call: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class CostRun:
+    """How the costs of nodes were measured, and what does not belong to a node.
+
+    `plain` and `hooked` are the backward pass without and with hooks, `coverage` the sum of the
+    nodes' times as a share of the plain one, `hook_ns` the nanoseconds a hook takes. `uncounted`
+    are the ops without a formula and how often they ran.
+    """
+
+    repeats: int
+    plain: Timing
+    hooked: Timing
+    coverage: float
+    hook_ns: float
+    uncounted: Mapping[str, int]
+    other_ops: int
+    other_flops: int
+    other_moved: int
+
+
+@dataclass(frozen=True)
 class TensorValue:
     """A tensor's value; `value` is None where it cannot be read (meta and fake tensors).
 

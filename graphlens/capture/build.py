@@ -14,7 +14,7 @@ from graphlens.capture.record import Attribution
 from graphlens.capture.walk import Walk, walk
 from graphlens.collector import paused_collector
 from graphlens.errors import NoGraphError
-from graphlens.graph import GradGraph, Input, ModuleCall, Node, Output, Source, printable
+from graphlens.graph import COSTS, GradGraph, Input, ModuleCall, Node, Output, Source, printable
 
 Tensors = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
@@ -96,10 +96,12 @@ def _attributed(nodes: Sequence[Node], seqs: Sequence[int], attribution: Attribu
     unknown = (None, None, None)
     for node, seq in zip(nodes, seqs, strict=True):
         source, call, spent = unknown if seq in attribution.ambiguous else attribution.origins.get(seq, unknown)
-        yield _new(Node, (*node[:_RECORDED], source, call, spent if times else None))
+        yield _new(Node, (*node[:_RECORDED], source, call, spent if times else None, *_NO_COSTS))
 
 
 _RECORDED = Node._fields.index("source")  # the fields before it are autograd's
+_NO_COSTS = (None,) * (len(COSTS) - 1)
+_UNRECORDED = (None, None, None, *_NO_COSTS)
 
 
 def role_of(tensor: torch.Tensor) -> str:
@@ -160,7 +162,7 @@ def _functions(found: Walk, ledger: Ledger) -> Iterator[Node]:
         metadata = live._input_metadata
         look = look_of(metadata[0]) if metadata else (None, None, None)
         op = kind.op or op_name(live)
-        fields = (op, kind.kind, seq - first_seq, "", *look, len(metadata), status, None, None, None)
+        fields = (op, kind.kind, seq - first_seq, "", *look, len(metadata), status, *_UNRECORDED)
         yield _new(Node, fields)
 
 

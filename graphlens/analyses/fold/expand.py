@@ -57,9 +57,11 @@ def _write_out(
 def _like(box: Node, node: Node) -> Node:
     if box is node:
         return node
-    return box._replace(
-        seq=node.seq, name=node.name, source=node.source, call=node.call, forward_ns=node.forward_ns
-    )
+    # What a fold compares, the box has; the rest is the node's own.
+    return node._replace(
+        op=box.op, kind=box.kind, shape=box.shape, dtype=box.dtype, device=box.device, outputs=box.outputs,
+        ledger=box.ledger,
+    )  # fmt: skip
 
 
 def _saved(graph: GradGraph, box_of: Sequence[int]) -> list[SavedTensor]:

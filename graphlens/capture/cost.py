@@ -1,0 +1,284 @@
+"""Floating-point operations and bytes moved per node, counted from the ops that run below autograd."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from graphlens.capture.program import Program, cleared_gradients, run_backward
+from graphlens.capture.walk import walk
+from graphlens.errors import MeasureError
+from graphlens.graph import GradGraph
+
+_sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+
+
+@dataclass
+class Tally:
+    """What some ops cost. FLOPs count a multiply-add as 2; `uncounted` names the ops without a formula."""
+
+    flops: int = 0
+    moved: int = 0  # bytes read and written
+    ops: int = 0
+    uncounted: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Per node what its forward op and its backward cost; `other` is what no node stands for."""
+
+    forward: Mapping[int, Tally]
+    backward: Mapping[int, Tally]
+    other: Tally
+
+
+def count_costs(program: Program, graph: GradGraph) -> Costs:
+    """Run both passes once, and count.
+
+    An op of the forward pass belongs to the node that was made last before it, if it is the first:
+    below autograd each node stands for one op. Those of a custom Function have no node each, and
+    what runs without gradients has none: they are `other`, with what the backward pass does
+    outside its nodes.
+
+    Raises:
+        MeasureError: the program makes another graph every time.
+    """
+    counter = _Counter()
+    with counter:
+        made = program.forward()
+    found = walk(torch.autograd.graph.get_gradient_edge(tensor).node for tensor in made.roots.values())
+    if len(found.nodes) != len(graph.nodes):
+        raise MeasureError(f"{program.name} makes another graph every time; its nodes' costs cannot be told")
+    first = len(found.leaves)
+    forward: dict[int, Tally] = {}
+    taken = set()
+    for number, seq in enumerate(found.seqs, first):
+        tally = counter.tallies.get(seq)
+        if tally is not None and graph.nodes[number].kind == "function":
+            forward[number] = tally
+            taken.add(seq)
+    other = counter.other
+    for seq, tally in counter.tallies.items():
+        if seq not in taken:
+            _add(other, tally)
+    counter = _Counter(other)
+
+    def enter(number: int) -> Callable[[object], None]:
+        def hook(_: object) -> None:
+            counter.current = number
+
+        return hook
+
+    handles = [node.register_prehook(enter(number)) for number, node in enumerate(found.nodes)]
+    try:
+        with cleared_gradients(program.leaves.values()), counter:
+            counter.is_forward = False
+            run_backward(made.roots, program.leaves)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Costs(forward, counter.tallies, other)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, other: Tally | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tallies: dict[int, Tally] = {}
+        self.other = other or Tally()
+        self.is_forward = True
+        self.current: int | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        if self.is_forward:
+            number: int | None = _sequence_number() - 1
+            tally = self.other if number in self.tallies else self.tallies.setdefault(number, Tally())  # type: ignore[arg-type]
+        else:
+            number = self.current
+            tally = self.other if number is None else self.tallies.setdefault(number, Tally())
+        count(tally, func, args, kwargs, made)
+        return made
+
+
+def count(tally: Tally, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> None:
+    """Add one call of an op to a tally."""
+    packet = func._overloadpacket
+    name = packet.__name__
+    if func.is_view or name in FREE:
+        return
+    tally.ops += 1
+    tally.moved += sum(_bytes(item) for item in _tensors([*args, *kwargs.values()])) + sum(
+        map(_bytes, _tensors([made]))
+    )
+    if packet in flop_registry:
+        tally.flops += int(flop_registry[packet](*args, **kwargs, out_val=made))
+        return
+    formula = FORMULAS.get(name.removesuffix("_") if name not in FORMULAS else name)
+    if formula is None:
+        tally.uncounted[name] += 1
+    else:
+        tally.flops += formula([tuple(t.shape) for t in _tensors(args)], [tuple(t.shape) for t in _tensors([made])])
+
+
+def _add(total: Tally, part: Tally) -> None:
+    total.flops += part.flops
+    total.moved += part.moved
+    total.ops += part.ops
+    total.uncounted.update(part.uncounted)
+
+
+def _tensors(items: Any) -> list[torch.Tensor]:
+    found = []
+    for item in items:
+        if isinstance(item, torch.Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple)):
+            found.extend(_tensors(item))
+    return found
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return 0 if tensor.layout is not torch.strided else tensor.numel() * tensor.element_size()
+
+
+Shapes = Sequence[tuple[int, ...]]
+Formula = Callable[[Shapes, Shapes], int]
+_size = math.prod
+
+# They make or move data and compute nothing: their bytes count where they copy.
+FREE = frozenset(
+    ("detach", "alias", "view", "t", "transpose", "permute", "expand", "as_strided", "unsqueeze", "squeeze", "slice",
+     "select", "unbind", "split", "split_with_sizes", "_unsafe_view", "_reshape_alias", "is_same_size", "sym_size",
+     "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_local_scalar_dense",
+     "result_type", "_linalg_check_errors", "_has_compatible_shallow_copy_type", "diagonal", "unfold",
+     "resize_", "set_")
+)  # fmt: skip
+
+
+def _none(_: Shapes, __: Shapes) -> int:
+    return 0
+
+
+def _each_output(_: Shapes, outputs: Shapes) -> int:
+    """One a result: add, mul, exp."""
+    return _size(outputs[0]) if outputs else 0
+
+
+def _each_input(inputs: Shapes, _: Shapes) -> int:
+    """One an entry: sum, max."""
+    return _size(inputs[0]) if inputs else 0
+
+
+def _times_input(factor: int) -> Formula:
+    return lambda inputs, _: factor * _size(inputs[0])
+
+
+def mv_flops(inputs: Shapes, _: Shapes) -> int:
+    """(m, n) @ (n,): 2·m·n."""
+    return 2 * _size(inputs[-2])
+
+
+def dot_flops(inputs: Shapes, _: Shapes) -> int:
+    """(n,) · (n,): 2·n."""
+    return 2 * _size(inputs[0])
+
+
+def inv_flops(inputs: Shapes, _: Shapes) -> int:
+    """(…, n, n): 2·n³, as by LU and 2 triangular solves with the identity (Higham 2002, chapter 14)."""
+    return 2 * inputs[0][-1] * _size(inputs[0])
+
+
+def lu_flops(inputs: Shapes, _: Shapes) -> int:
+    """(…, n, n): 2/3·n³ (Golub and Van Loan 2013, section 3.2)."""
+    return 2 * inputs[0][-1] * _size(inputs[0]) // 3
+
+
+def solve_flops(inputs: Shapes, _: Shapes) -> int:
+    """(…, n, n) and (…, n, k): 2/3·n³ to factorise and 2·n²·k to solve."""
+    n = inputs[0][-1]
+    right = _size(inputs[1])
+    return lu_flops(inputs, ()) + 2 * n * right
+
+
+def cholesky_flops(inputs: Shapes, _: Shapes) -> int:
+    """(…, n, n): 1/3·n³ (Golub and Van Loan 2013, section 4.2)."""
+    return inputs[0][-1] * _size(inputs[0]) // 3
+
+
+def triangular_flops(inputs: Shapes, _: Shapes) -> int:
+    """(…, n, n) and (…, n, k): n²·k."""
+    matrix, right = (inputs[0], inputs[1]) if inputs[0][-1] == inputs[0][-2] else (inputs[1], inputs[0])
+    return matrix[-1] * _size(right)
+
+
+_ELEMENTWISE = """
+    add sub rsub mul div neg abs reciprocal sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos
+    atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc pow square relu threshold threshold_backward clamp
+    clamp_min clamp_max maximum minimum where sign sgn floor ceil round trunc frac fmod remainder addcmul addcdiv
+    lerp tanh_backward sigmoid_backward gelu gelu_backward silu silu_backward elu elu_backward leaky_relu
+    leaky_relu_backward softplus softplus_backward softshrink softshrink_backward hardtanh hardtanh_backward
+    hardswish hardsigmoid hardswish_backward hardsigmoid_backward mish mish_backward log_sigmoid_forward
+    log_sigmoid_backward masked_fill eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and
+    bitwise_or bitwise_not isnan isinf atan2 hypot mse_loss mse_loss_backward smooth_l1_loss
+    smooth_l1_loss_backward huber_loss huber_loss_backward native_dropout_backward outer ger
+"""
+_REDUCTIONS = """
+    sum mean amax amin max min prod any all argmax argmin cumsum cumprod count_nonzero nll_loss_forward
+"""
+_MOVES = """
+    clone copy_ copy _to_copy cat stack fill_ fill zero_ zeros zeros_like ones ones_like full full_like new_zeros
+    new_ones new_full arange scalar_tensor eye index index_select gather scatter scatter_ index_put index_put_
+    _index_put_impl embedding embedding_dense_backward slice_backward select_backward repeat constant_pad_nd flip
+    roll tril triu tril_ triu_ masked_select nonzero sort topk nll_loss_backward rand randn bernoulli bernoulli_
+    uniform_ normal_ randint randperm scatter_add scatter_add_ index_add index_add_ pixel_shuffle
+    upsample_nearest2d max_pool2d_with_indices max_pool2d_with_indices_backward diagonal_backward unfold_backward
+    split_with_sizes_copy linalg_diagonal resolve_conj isfinite equal item
+"""
+
+FORMULAS: dict[str, Formula] = {
+    **dict.fromkeys(_ELEMENTWISE.split(), _each_output),
+    **dict.fromkeys(_REDUCTIONS.split(), _each_input),
+    **dict.fromkeys(_MOVES.split(), _none),
+    "mv": mv_flops,
+    "addmv": mv_flops,
+    "dot": dot_flops,
+    "vdot": dot_flops,
+    # a multiply and an add for each entry, and a root
+    "linalg_vector_norm": lambda inputs, outputs: 2 * _size(inputs[0]) + _size(outputs[0]),
+    "norm": lambda inputs, outputs: 2 * _size(inputs[0]) + _size(outputs[0]),
+    "linalg_inv_ex": inv_flops,
+    "linalg_lu_factor_ex": lu_flops,
+    "_linalg_solve_ex": solve_flops,
+    "_linalg_det": lu_flops,
+    "linalg_cholesky_ex": cholesky_flops,
+    "linalg_solve_triangular": triangular_flops,
+    "linalg_lu_solve": lambda inputs, _: 2 * inputs[0][-1] * _size(inputs[2]),
+    # largest entry, difference, exponential, sum, quotient: each once an entry
+    "_softmax": _times_input(5),
+    "_safe_softmax": _times_input(5),
+    "_log_softmax": _times_input(5),
+    "_softmax_backward_data": _times_input(4),
+    "_log_softmax_backward_data": _times_input(4),
+    "logsumexp": _times_input(4),
+    # mean, difference, square, sum, root and quotient, scale, shift
+    "native_layer_norm": _times_input(8),
+    "native_batch_norm": _times_input(8),
+    "native_group_norm": _times_input(8),
+    "_native_batch_norm_legit": _times_input(8),
+    "native_layer_norm_backward": _times_input(12),
+    "native_batch_norm_backward": _times_input(12),
+    "native_group_norm_backward": _times_input(12),
+    "var": _times_input(4),
+    "std": _times_input(4),
+    "var_mean": _times_input(4),
+}
