@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from graphlens.analyses.connectivity.facts import Facts
-from graphlens.analyses.connectivity.mechanisms import TO_PYTHON, Mechanism, mechanism_of, shown
+from graphlens.analyses.connectivity.mechanisms import FROM_PYTHON, TO_PYTHON, Mechanism, mechanism_of, shown
 from graphlens.analyses.findings import Finding, Place, receive
 from graphlens.flow import PYTHON
 from graphlens.observation import LeafFact
@@ -26,6 +26,7 @@ class _Scene:
     mechanism: Mechanism
     place: Place
     steps: list[int] = field(default_factory=list)
+    unseen: bool = False  # whether its value came back unseen
     lost: int = 0  # leaves that lose their last path here, or one of several that are all cut
     kept: int = 0  # leaves that lose a path here and receive a gradient by another
 
@@ -76,7 +77,7 @@ def _out_of_sight(facts: Facts, leaves: Sequence[LeafFact]) -> Iterator[_Scene]:
             continue
         mechanism, place = mechanism_of(flow, step, step.outputs), facts.place(step)
         if mechanism.says_so or step.function in TO_PYTHON:
-            scene = scenes.setdefault((mechanism.name, place.source), _Scene(mechanism, place))
+            scene = scenes.setdefault((mechanism.name, place.source), _Scene(mechanism, place, unseen=True))
             scene.steps.append(number)
             scene.lost |= leaving
     yield from scenes.values()
@@ -133,17 +134,19 @@ def _opening(facts: Facts, number: int) -> Place | None:
 
 
 def _return_places(facts: Facts, scene: _Scene) -> list[str]:
-    """The lines where values that Python was handed became tensors again."""
-    values = {value for number in scene.steps for value in facts.flow.steps[number].outputs}
+    """The lines where values that left became tensors again, and the result was computed from these.
+
+    A number that is the very object that Python was handed is followed. For what came back unseen
+    it is the tensors that were made later from nothing that was recorded.
+    """
+    steps, needed = facts.flow.steps, facts.lineage.needed
+    values = {value for number in scene.steps for value in steps[number].outputs}
     python = {value for value in values if facts.flow.values[value] & PYTHON}
-    if not python:
-        return []
-    last = scene.steps[0]
-    found: dict[str, None] = {}
-    for step in facts.flow.steps[last:]:
-        if python.intersection(step.inputs) and any(facts.lineage.needed[value] for value in step.outputs):
-            found[f"{shown(step.function)} at {facts.place(step).source}"] = None
-    return list(found)[:6]
+    later = [step for step in steps[scene.steps[0] + 1 :] if any(needed[value] for value in step.outputs)]
+    back = [step for step in later if python.intersection(step.inputs)]
+    if not back and scene.unseen:
+        back = [step for step in later if not step.inputs and step.function in FROM_PYTHON]
+    return list(dict.fromkeys(f"{shown(step.function)} at {facts.place(step).source}" for step in back))[:6]
 
 
 def _twins(facts: Facts, lost: Iterable[str]) -> dict[str, str]:

@@ -46,6 +46,9 @@ _BY_FUNCTION = {
     ),
     "Tensor.data =": ("replaces a leaf's values behind autograd's back", "compute with the new tensor itself"),
 }
+FROM_PYTHON = frozenset(
+    ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy", "torch.frombuffer", "torch.full")
+)
 TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what == _TO_PYTHON)
 _SAYING_SO = {
     "Tensor.detach": "leave out .detach()",
