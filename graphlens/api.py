@@ -40,9 +40,19 @@ def graph_of(subject: Trace | GradGraph) -> GradGraph:
     return graph
 
 
-def stats(graph: Trace | GradGraph, by: str = "op", sort: str = "storage") -> Stats:
-    """Count the nodes of a graph and what they keep for backward; see `graphlens.analyses.counts.stats`."""
-    return counts.stats(graph_of(graph), by, sort)
+def stats(
+    graph: Trace | GradGraph,
+    by: str = "op",
+    sort: str = "storage",
+    *,
+    depth: int | None = None,
+    tensors: bool = False,
+) -> Stats:
+    """Count the nodes of a graph and what they keep for backward, per op, module or line of code.
+
+    See `graphlens.analyses.counts.stats`.
+    """
+    return counts.stats(graph_of(graph), by, sort, depth=depth, tensors=tensors)
 
 
 def fold(graph: Trace | GradGraph) -> FoldedGraph:
@@ -76,6 +86,8 @@ def render(
     radius: int = 2,
     through: str | None = None,
     heat: str | None = None,
+    group: str = "repeats",
+    lines: bool = False,
     direction: str = "forward",
     theme: str = "auto",
     title: str = "",
@@ -92,7 +104,9 @@ def render(
         max_boxes: the most boxes to draw; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.
         through: show only what lies between this leaf and the outputs.
-        heat: shade the boxes by "count" or saved "bytes".
+        heat: shade the boxes by "count", saved "bytes" or forward "time", measured once.
+        group: what gets a frame: what "repeats"; with "module", the calls of modules too.
+        lines: whether each box names its line of code.
         direction: "forward" or "backward": the way the arrows point.
         theme: "light", "dark", or "auto" for what the reader's system asks for.
         dpi: resolution of a .png.
@@ -100,6 +114,7 @@ def render(
 
     Raises:
         DrawError: it cannot be drawn so; OutputError: the path cannot be written.
+        MeasureError: times, modules or lines are asked for, and the graph does not tell them.
     """
     if not isinstance(graph, FoldedGraph):
         graph = graph_of(graph)
@@ -109,12 +124,13 @@ def render(
             raise DrawError(f"{name} must be a whole number ≥ {least}, got {number!r}")
     if focus is not None and type(focus) is not int:
         raise DrawError(f"focus must be the number of a node, got {focus!r}")
-    choices = (("heat", heat, (None, "count", "bytes")), ("direction", direction, ("forward", "backward")))
-    for name, value, known in (*choices, ("theme", theme, ("auto", "light", "dark"))):
+    choices = (("heat", heat, (None, "count", "bytes", "time")), ("direction", direction, ("forward", "backward")))
+    more = (("theme", theme, ("auto", "light", "dark")), ("group", group, ("repeats", "module")))
+    for name, value, known in (*choices, *more):
         if value not in known:
             raise DrawError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    wish = Wish(expand, depth, max_boxes, focus, radius, through)
-    picture = draw(graph, wish, Look(title, caption, direction, theme, heat))
+    wish = Wish(expand, depth, max_boxes, focus, radius, through, group)
+    picture = draw(graph, wish, Look(title, caption, direction, theme, heat, lines))
     if path is not None:
         picture.save(path, force=force, dpi=dpi)
     return picture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.autograd.graph import saved_tensors_hooks
 
 from graphlens.capture.build import capture
-from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor
+from graphlens.graph import Edge, GradGraph, Input, ModuleCall, Node, Output, SavedTensor, Source
 from graphlens.lessons import FACTORIES
 
 Saved = tuple[tuple[int, ...], str, int]  # shape, dtype, bytes
@@ -290,3 +290,58 @@ def small_parts() -> dict[str, Any]:
 
 def small_graph() -> GradGraph:
     return GradGraph(**small_parts()).check()
+
+
+def recorded_graph() -> GradGraph:
+    """A hand-made graph that was recorded: Net calls a.0 twice and a.1 once; one node knows nothing.
+
+    Mul (a.0, line 7) → Sin (a.0 again, line 7) → Exp (a.1, line 9) → Add (Net, line 3) → Sum (unknown).
+    """
+    calls = [
+        ModuleCall("", "Net", 1),
+        ModuleCall("a.0", "Scale", 1, 0),
+        ModuleCall("a.0", "Scale", 2, 0),
+        ModuleCall("a.1", "Own", 1, 0),
+    ]
+    sources = [
+        Source("lib/net.py", 3, "Net.forward", "return x + y"),
+        Source("lib/scale.py", 7, "forward"),
+        Source("other/scale.py", 9, "forward"),
+    ]
+
+    def node(op: str, seq: int, source: int | None, call: int | None, forward_ns: int | None) -> Node:
+        look = ((2, 3), "float32", "cpu", 1, "read")
+        return Node(f"{op}Backward0", "function", seq, "", *look, source, call, forward_ns)
+
+    def saved(node: int, slot: str, storage: int, role: str, size: int = 24) -> SavedTensor:
+        return SavedTensor(node, slot, (2, 3), "float32", "cpu", 24, storage, size, role)
+
+    nodes = [
+        Node("AccumulateGrad", "leaf", None, "a.0.weight", (2, 3), "float32", "cpu"),
+        Node("AccumulateGrad", "leaf", None, "x", (2, 3), "float32", "cpu"),
+        Node("AccumulateGrad", "leaf", None, "list.0", (2, 3), "float32", "cpu"),
+        node("Mul", 0, 1, 1, 1_000),
+        node("Sin", 1, 1, 2, 3_000),
+        node("Exp", 2, 2, 3, None),
+        node("Add", 3, 0, 0, 3_000),
+        node("Sum", 4, None, None, None),
+    ]
+    links = [(3, 0), (3, 1), (4, 3), (5, 4), (6, 2), (6, 5), (7, 6)]
+    slots = {pair: sum(source == pair[0] for source, _ in links[:k]) for k, pair in enumerate(links)}
+    edges = [Edge(source, target, (slots[source, target],), (0,)) for source, target in links]
+    ledger = [
+        saved(3, "self", 0, "parameter"),
+        saved(3, "other", 1, "input"),
+        saved(4, "self", 0, "parameter"),  # the same storage again
+        saved(4, "result", 2, "intermediate", 100),  # a view that pins more than it shows
+        saved(5, "result", 2, "intermediate", 100),
+        saved(5, "other", 3, "constant"),
+        saved(6, "self", 4, "intermediate"),
+    ]
+    inputs = [
+        Input("a.0.weight", "parameter", (2, 3), "float32", True, 0),
+        Input("x", "input", (2, 3), "float32", True, 1),
+        Input("list.0", "parameter", (2, 3), "float32", True, 2),
+    ]
+    outputs = [Output("loss", 7, 0, (2, 3), "float32")]
+    return GradGraph(nodes, edges, ledger, inputs, outputs, {"dtype": "float32"}, sources, calls).check()

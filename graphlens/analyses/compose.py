@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from graphlens.analyses.fold import FoldedGraph, fold
 from graphlens.analyses.layout_cost import scene_cost
+from graphlens.analyses.module_frames import ModuleFrames, module_frames
+from graphlens.analyses.places import require_recording
 from graphlens.analyses.scene import Expansion, Extract, Scene, build_scene, group_names, without_frames
 from graphlens.analyses.select import between, neighbourhood, part_of
 from graphlens.errors import DrawError
@@ -26,6 +28,7 @@ class Wish:
         max_boxes: the most boxes that may be drawn; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.
         path: show only what lies between this leaf and the outputs.
+        group: "repeats"; or "module", for a frame around the calls of each module too.
     """
 
     expand: str = "none"
@@ -34,6 +37,7 @@ class Wish:
     focus: int | None = None
     radius: int = 2
     path: str | None = None
+    group: str = "repeats"
 
 
 def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
@@ -41,19 +45,23 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
 
     Raises:
         DrawError: the wish names what is not there, or no folding makes the picture small enough.
+        MeasureError: modules are asked for of a graph that was not recorded.
     """
+    if wish.group == "module":
+        _require_modules(graph.graph if isinstance(graph, FoldedGraph) else graph, wish)
     extract = None
     if wish.focus is not None or wish.path is not None:
         graph, extract = _extract(graph.graph if isinstance(graph, FoldedGraph) else graph, wish)
     folded = graph if isinstance(graph, FoldedGraph) else fold(graph)
     expansion = _expansion(folded, wish)
     _refuse_unrolling(folded, expansion, wish)
-    deepest = max((depth for depth, _ in folded.walk()), default=0)
+    modules = module_frames(folded) if wish.group == "module" else None
+    deepest = max((depth for depth, _ in folded.walk()), default=0) if modules is None else modules.depth
     most = deepest if wish.depth is None else min(wish.depth, deepest)
-    least = min(most, max((_level(folded, group) for group in expansion.unrolled), default=0))
+    least = min(most, max((_level(folded, group, modules) for group in expansion.unrolled), default=0))
     scene = None
     for depth in range(most, least - 1, -1):
-        scene = build_scene(folded, replace(expansion, depth=depth), extract)
+        scene = build_scene(folded, replace(expansion, depth=depth), extract, modules)
         if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
             return without_frames(scene) if wish.expand == "raw" else scene
     assert scene is not None
@@ -97,10 +105,20 @@ def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:
     return Expansion(unrolled=names[wish.expand])
 
 
-def _level(folded: FoldedGraph, group: int) -> int:
+def _level(folded: FoldedGraph, group: int, modules: ModuleFrames | None) -> int:
     """In how many frames the boxes of a group stand, its own included."""
-    parent = folded.groups[group].parent
-    return 1 if parent is None else 1 + _level(folded, parent)
+    drawn = folded.groups[group]
+    node = folded.order[drawn.starts[drawn.drawn]]
+    path = folded.path(node) if modules is None else modules.paths[node]
+    return 1 + [step for step, _ in path].index(group)
+
+
+def _require_modules(graph: GradGraph, wish: Wish) -> None:
+    require_recording(graph, "grouping by module")
+    if wish.expand == "raw":
+        raise DrawError("a raw picture has no frames, and so none of modules; leave out one of the two")
+    if not any(node.call is not None for node in graph.nodes):
+        raise DrawError("no module was called in the forward pass, so that there are none to group by")
 
 
 def _refuse_unrolling(folded: FoldedGraph, expansion: Expansion, wish: Wish) -> None:

@@ -132,7 +132,7 @@ def stats(
         raise ValueError(f"by is one of {', '.join(GROUPINGS)}, sort one of {', '.join(SORTS)}; got {by!r}, {sort!r}")
     if depth is not None and (by != "module" or type(depth) is not int or depth < 1):
         raise ValueError(f"depth is a whole number ≥ 1 and goes with by='module'; got {depth!r}, by={by!r}")
-    keys = _keys(graph, by, depth)
+    keys = row_keys(graph, by, depth)
     sums = graph.saved_by_node()
     members: dict[str, list[int]] = {}
     for number, key in enumerate(keys):
@@ -187,7 +187,7 @@ def depth(graph: GradGraph) -> int:
 _longest_path = depth  # `stats` has an argument of that name
 
 
-def _keys(graph: GradGraph, by: str, depth: int | None) -> list[str]:
+def row_keys(graph: GradGraph, by: str, depth: int | None) -> list[str]:
     """Per node the key of its row."""
     if by == "op":
         return [node.op for node in graph.nodes]

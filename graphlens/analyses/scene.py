@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from graphlens.analyses.fold import FoldedGraph, Group
+from graphlens.analyses.fold.labels import compact_label as compact_label
 from graphlens.analyses.fold.labels import short_op
-from graphlens.graph import GradGraph, SavedSums
+from graphlens.analyses.module_frames import ModuleFrames
+from graphlens.graph import GradGraph, SavedSums, Source
 
 Path = tuple[tuple[int, int], ...]  # (group, iteration), outer before inner
 
 
 class Frame(NamedTuple):
-    """A frame around an iteration of a group; None stands for every iteration at once."""
+    """A frame around an iteration of a group, None for every iteration at once; or around a module's calls.
+
+    The numbers of modules follow those of the groups; their `iteration` is None.
+    """
 
     group: int
     iteration: int | None
@@ -23,8 +28,8 @@ class Frame(NamedTuple):
 class Key(NamedTuple):
     """Where a box stands: the frames around it, outer before inner, and what is drawn there.
 
-    `what` is "node", "closed" (a whole group), "middle" (the iterations that are left out) or
-    "output"; `number` is the drawn node, the group, or the output.
+    `what` is "node", "closed" (a whole group, or the call of a module), "middle" (the iterations
+    that are left out) or "output"; `number` is the drawn node, the group, or the output.
     """
 
     frames: tuple[Frame, ...]
@@ -51,8 +56,14 @@ class Expansion:
 class SceneBox:
     """A box; it stands for `nodes` nodes, of which `first` is the first.
 
-    `each_bytes` is what every one of them adds to the storage bytes, None if they differ. A closed
-    box stands for `count` iterations, which come after `skipped` others.
+    `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
+    `forward_ns` is what the forward ops that were timed took, None if none was; `untimed` counts
+    the others. A closed box stands for `count` iterations, which come after `skipped` others, or
+    for a module's calls, and then `count` is 1.
+
+    `lines` are the lines of code that its nodes come from, in the order of their first use.
+    `module` is the class of a module where each iteration, or the closed box, is a call of it; on
+    another box the path and the class of a module that made just this node.
     """
 
     key: Key
@@ -67,19 +78,29 @@ class SceneBox:
     storage_bytes: int = 0
     each_bytes: int | None = None
     unknown: int = 0
+    forward_ns: int | None = None
+    untimed: int = 0
+    lines: tuple[Source, ...] = ()
+    module: str = ""
 
-    def add(self, saved: SavedSums) -> None:
-        """Count one more node."""
+    def add(self, saved: SavedSums, forward_ns: int | None = None, *, ran: bool = True) -> None:
+        """Count one more node; `ran` says whether an op ran for it, which for a leaf none does."""
         each = saved.storage_bytes
         self.each_bytes = each if self.nodes == 0 or self.each_bytes == each else None
         self.nodes += 1
         self.storage_bytes += each
         self.unknown += saved.unknown
+        self.forward_ns = _add_times(self.forward_ns, forward_ns)
+        self.untimed += ran and forward_ns is None
 
 
 @dataclass
 class SceneFrame:
-    """A frame with the totals of what it stands for, all iterations included."""
+    """A frame with the totals of what it stands for, all iterations included.
+
+    `module` is the class of the module that it shows `calls` calls of: one in each iteration of a
+    group; or the frame is the module's own, and then `count` is 1 and `label` the module's path.
+    """
 
     frames: tuple[Frame, ...]
     count: int
@@ -87,6 +108,15 @@ class SceneFrame:
     nodes: int = 0
     storage_bytes: int = 0
     unknown: int = 0
+    forward_ns: int | None = None
+    untimed: int = 0
+    module: str = ""
+    calls: int = 0
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a module's own frame, and not that of a group."""
+        return self.count == 1 and self.frames[-1].iteration is None
 
 
 @dataclass
@@ -166,12 +196,18 @@ class Scene:
 FOLDED = Expansion()
 
 
-def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Extract | None = None) -> Scene:
-    """Which boxes a picture shows, in which frames, with which arrows between them."""
+def build_scene(
+    folded: FoldedGraph,
+    expansion: Expansion = FOLDED,
+    extract: Extract | None = None,
+    modules: ModuleFrames | None = None,
+) -> Scene:
+    """Which boxes a picture shows, in which frames, with which arrows between them; with `modules` in their frames."""
     graph = folded.graph
-    paths = _paths(folded)
+    paths = _paths(folded, modules)
     keys = [_key(folded, expansion, path, number) for number, path in enumerate(paths)]
-    boxes = _boxes(folded, keys)
+    names = _Names(folded, modules, keys, paths)
+    boxes = _boxes(folded, keys, names)
     arrows: dict[tuple[Key, Key, bool], SceneArrow] = {}
     for source, target, _, ports in graph.edges:
         earlier, later = keys[target], keys[source]
@@ -193,7 +229,7 @@ def build_scene(folded: FoldedGraph, expansion: Expansion = FOLDED, extract: Ext
         boxes[key] = SceneBox(key, "output", end.name, end.shape, end.node)
         arrows[keys[end.node], key, False] = SceneArrow(keys[end.node], key, False, end.shape, 1)
     focus = None if extract is None or extract.focus is None else keys[extract.focus]
-    frames = _frames(folded, boxes.values())
+    frames = _frames(folded, boxes.values(), names)
     return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus)
 
 
@@ -205,15 +241,6 @@ def without_frames(scene: Scene) -> Scene:
     return replace(scene, boxes=boxes, frames=(), arrows=arrows)
 
 
-def compact_label(label: str) -> str:
-    """ "h.0…11.ln.weight" for "h.0.ln.weight … h.11.ln.weight"."""
-    first, dots, last = label.partition(" … ")
-    parts, others = first.split("."), last.split(".")
-    if not dots or len(parts) != len(others):
-        return label
-    return ".".join(a if a == b else f"{a}…{b}" for a, b in zip(parts, others, strict=True))
-
-
 def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
     """The names by which groups can be asked for: their labels, whole or compact, and "1", "2", … in order."""
     names: dict[str, frozenset[int]] = {}
@@ -223,22 +250,57 @@ def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
     return names
 
 
-def _paths(folded: FoldedGraph) -> list[Path]:
-    """The iterations that each node is drawn in."""
+def _add_times(one: int | None, other: int | None) -> int | None:
+    """The sum of two times, either of which may not have been measured."""
+    return other if one is None else one if other is None else one + other
+
+
+def _paths(folded: FoldedGraph, modules: ModuleFrames | None) -> list[Path]:
+    """The iterations, and the calls of modules in frames, that each node is drawn in."""
     chains = _leaf_chains(folded)
-    consumers: dict[int, int] = {}
+    nodes = folded.graph.nodes
+    # What is an output too, or an input, belongs to no module.
+    apart = {output.node for output in folded.graph.outputs}
+    apart |= {item.node for item in folded.graph.inputs if item.role == "input" and item.node is not None}
+    consumers: dict[int, list[int]] = {}
     for source, target, _, _ in folded.graph.edges:
-        consumers.setdefault(target, source)
+        if nodes[target].kind == "leaf":
+            consumers.setdefault(target, []).append(source)
     paths: list[Path] = []
-    for number, node in enumerate(folded.graph.nodes):
+    for number, node in enumerate(nodes):
         if node.kind != "leaf":
-            paths.append(folded.path(number))
+            paths.append(folded.path(number) if modules is None else modules.paths[number])
             continue
-        # A leaf lies in the frames of its box, in the iteration of its first consumer.
-        chain = chains[folded.box_of[number]]
-        path = folded.path(consumers[number]) if chain else ()
-        paths.append(tuple(step for step in path if step[0] in chain))
+        readers = consumers.get(number, [])
+        if modules is None:
+            readers = readers[:1]
+        ways = [folded.path(reader) if modules is None else modules.paths[reader] for reader in readers]
+        paths.append(_leaf_path(ways, chains[folded.box_of[number]], len(folded.groups), number in apart))
     return paths
+
+
+def _leaf_path(ways: Sequence[Path], chain: frozenset[int], groups: int, apart: bool) -> Path:
+    """The frames that a leaf lies in: those of its box, in the iteration of its first reader, and of modules.
+
+    Args:
+        ways: the path of each node that reads it.
+        chain: the groups around its box.
+        groups: how many groups there are; higher numbers are those of modules.
+        apart: whether it lies in no module, but for one around its groups.
+    """
+    if not ways:
+        return ()
+    innermost = max((depth for depth, (number, _) in enumerate(ways[0]) if number in chain), default=-1)
+    length = 0
+    for depth, step in enumerate(ways[0]):
+        if step[0] < groups:
+            inside = step[0] in chain
+        else:
+            inside = (depth < innermost or not apart) and all(way[depth : depth + 1] == (step,) for way in ways)
+        if not inside:
+            break
+        length += 1
+    return ways[0][:length]
 
 
 def _leaf_chains(folded: FoldedGraph) -> dict[int, frozenset[int]]:
@@ -287,51 +349,113 @@ def _is_carried(earlier: Path, later: Path, expansion: Expansion) -> bool:
 
 def _cross(arrow: SceneArrow, folded: FoldedGraph, earlier: Path, later: Path) -> None:
     """Note which iterations the frames that an edge crosses are in; the outermost ones tell."""
-    out, into, depth = arrow.earlier.frames, arrow.later.frames, len(arrow.around)
-    if depth < len(out) and out[depth].iteration is None:
-        arrow.left.add(earlier[depth][1])
-        arrow.left_count = folded.groups[out[depth].group].count
-    if depth < len(into) and into[depth].iteration is None:
-        arrow.entered.add(later[depth][1])
-        arrow.entered_count = folded.groups[into[depth].group].count
+    out, into = (_outermost(folded, key.frames, len(arrow.around)) for key in (arrow.earlier, arrow.later))
+    if out is not None and arrow.earlier.frames[out].iteration is None:
+        arrow.left.add(earlier[out][1])
+        arrow.left_count = folded.groups[earlier[out][0]].count
+    if into is not None and arrow.later.frames[into].iteration is None:
+        arrow.entered.add(later[into][1])
+        arrow.entered_count = folded.groups[later[into][0]].count
 
 
-def _boxes(folded: FoldedGraph, keys: list[Key]) -> dict[Key, SceneBox]:
-    sums = folded.graph.saved_by_node()
-    roles = {item.node: item.role for item in folded.graph.inputs if item.node is not None}
+def _outermost(folded: FoldedGraph, frames: tuple[Frame, ...], depth: int) -> int | None:
+    """Which of the frames, from a depth on, is the first of a group; those of modules stand for no iteration."""
+    return next((k for k in range(depth, len(frames)) if frames[k].group < len(folded.groups)), None)
+
+
+class _Names:
+    """What the modules in a scene are called, by what they stand for in it."""
+
+    def __init__(
+        self, folded: FoldedGraph, modules: ModuleFrames | None, keys: Sequence[Key], paths: Sequence[Path]
+    ) -> None:
+        self.modules = modules
+        self.calls: dict[tuple[Frame, ...] | Key, set[int]] = {}
+        if modules is None:
+            return
+        for number, (key, path) in enumerate(zip(keys, paths, strict=True)):
+            for depth, frame in enumerate(key.frames):
+                if frame.group >= modules.first:
+                    self.calls.setdefault(key.frames[: depth + 1], set()).add(path[depth][1])
+            if key.what == "closed" and key.number >= modules.first:
+                self.calls.setdefault(key, set()).add(path[len(key.frames)][1])
+            elif key.what == "node" and number in modules.singles:
+                self.calls.setdefault(key, set()).add(modules.singles[number])
+
+    def of(self, place: tuple[Frame, ...] | Key) -> tuple[str, str, int]:
+        """The path and the class of the module that a frame or a box shows, and how many calls of it; or nothing."""
+        calls = sorted(self.calls.get(place, ()))
+        return (*self.modules.named(calls), len(calls)) if self.modules is not None and calls else ("", "", 0)
+
+    def kind(self, group: int) -> str:
+        """The class of the module that each iteration of a group is a call of."""
+        return "" if self.modules is None else self.modules.kinds.get(group, "")
+
+
+def _boxes(folded: FoldedGraph, keys: list[Key], names: _Names) -> dict[Key, SceneBox]:
+    graph = folded.graph
+    sums = graph.saved_by_node()
+    roles = {item.node: item.role for item in graph.inputs if item.node is not None}
     labels = {item.node: item.label for _, item in folded.walk() if not isinstance(item, Group)}
     boxes: dict[Key, SceneBox] = {}
+    begins: dict[Key, int] = {}  # a closed box does not begin with its leaves, which come before everything
+    lines: dict[Key, dict[int, None]] = {}
     for number, key in enumerate(keys):
+        node = graph.nodes[number]
         box = boxes.get(key)
         if box is None:
-            node = folded.graph.nodes[number]
             if key.what != "node":
-                group = folded.groups[key.number]
-                skipped = 1 if key.what == "middle" else 0
-                count = group.count - 2 * skipped
-                box = SceneBox(key, key.what, group.label, None, number, count=count, skipped=skipped)
+                box = _closed(folded, key, number, names)
             elif node.kind == "leaf":
                 whole = all(frame.iteration is None for frame in key.frames)
                 title = compact_label(labels[key.number]) if whole else node.name
                 box = SceneBox(key, "leaf", title, node.shape, number, roles.get(number, ""))
             else:
-                box = SceneBox(key, node.kind, short_op(node.op), node.shape, number)
+                path, kind, _ = names.of(key)
+                box = SceneBox(key, node.kind, short_op(node.op), node.shape, number, module=f"{path}  {kind}".strip())
             boxes[key] = box
-        box.add(sums[number])
-    return boxes
+        box.add(sums[number], node.forward_ns, ran=node.kind != "leaf")
+        if box.kind == "leaf" or node.kind != "leaf":
+            begins.setdefault(key, number)
+        if node.source is not None:
+            lines.setdefault(key, {})[node.source] = None
+    for key, some in lines.items():
+        # With whole stacks one line is there once for each way to it.
+        boxes[key].lines = tuple({str(graph.sources[place]): graph.sources[place] for place in some}.values())
+    return {key: boxes[key] for key in sorted(boxes, key=begins.__getitem__)}
 
 
-def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox]) -> tuple[SceneFrame, ...]:
+def _closed(folded: FoldedGraph, key: Key, first: int, names: _Names) -> SceneBox:
+    if key.number >= len(folded.groups):
+        path, kind, _ = names.of(key)
+        return SceneBox(key, "closed", path, None, first, module=kind)
+    group = folded.groups[key.number]
+    skipped = 1 if key.what == "middle" else 0
+    count = group.count - 2 * skipped
+    module = names.kind(group.number)
+    return SceneBox(key, key.what, group.label, None, first, count=count, skipped=skipped, module=module)
+
+
+def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox], names: _Names) -> tuple[SceneFrame, ...]:
     frames: dict[tuple[Frame, ...], SceneFrame] = {}
     for box in boxes:
         for depth in range(1, len(box.key.frames) + 1):
             around = box.key.frames[:depth]
             frame = frames.get(around)
             if frame is None:
-                group = folded.groups[around[-1].group]
-                count = group.count if around[-1].iteration is None else 1
-                frame = frames[around] = SceneFrame(around, count, group.label)
+                frame = frames[around] = _frame(folded, around, names)
             frame.nodes += box.nodes
             frame.storage_bytes += box.storage_bytes
             frame.unknown += box.unknown
+            frame.forward_ns = _add_times(frame.forward_ns, box.forward_ns)
+            frame.untimed += box.untimed
     return tuple(frames.values())
+
+
+def _frame(folded: FoldedGraph, around: tuple[Frame, ...], names: _Names) -> SceneFrame:
+    number, iteration = around[-1]
+    if number >= len(folded.groups):
+        path, kind, calls = names.of(around)
+        return SceneFrame(around, 1, path, module=kind, calls=calls)
+    group = folded.groups[number]
+    return SceneFrame(around, group.count if iteration is None else 1, group.label, module=names.kind(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,13 +44,26 @@ def capture(
     Raises:
         NoGraphError: a tensor has no backward graph; the message says why and what to do.
     """
+    return capture_recorded(tensors, names, meta=meta, attribution=attribution, times=times)[0]
+
+
+def capture_recorded(
+    tensors: Tensors,
+    names: Mapping[str, torch.Tensor] | None = None,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    attribution: Attribution | None = None,
+    times: bool = False,
+) -> tuple[GradGraph, list[str]]:
+    """As `capture`; and sentences on how many nodes could not be attributed to a line, and why."""
     named = _named_outputs(tensors)
     roots = [_root(name, tensor) for name, tensor in named.items()]
     names = dict(names or {})
     with paused_collector():
         found = walk(roots)
         graph = _build(found, named, roots, names, meta, attribution, times)
-        return graph.check()
+        notes = [] if attribution is None else _unattributed(graph, found, attribution)
+        return graph.check(), notes
 
 
 def _build(
@@ -93,10 +107,31 @@ def _build(
 
 
 def _attributed(nodes: Sequence[Node], seqs: Sequence[int], attribution: Attribution, times: bool) -> Iterator[Node]:
-    unknown = (None, None, None)
+    counts = _repeated(seqs)
     for node, seq in zip(nodes, seqs, strict=True):
-        source, call, spent = unknown if seq in attribution.ambiguous else attribution.origins.get(seq, unknown)
+        source, call, spent = attribution.origin(seq, counts.get(seq, 1))
         yield _new(Node, (*node[:_RECORDED], source, call, spent if times else None, *_NO_COSTS))
+
+
+def _unattributed(graph: GradGraph, found: Walk, attribution: Attribution) -> list[str]:
+    counts = _repeated(found.seqs)
+    functions = graph.nodes[len(found.leaves) :]
+    reasons = Counter(
+        attribution.why_unknown(seq, counts.get(seq, 1))
+        for node, seq in zip(functions, found.seqs, strict=True)
+        if node.source is None
+    )
+    return [
+        f"{count:,} of {len(functions):,} nodes {'is' if count == 1 else 'are'} not attributed to a line: {reason}"
+        for reason, count in reasons.items()
+    ]
+
+
+def _repeated(seqs: Sequence[int]) -> dict[int, int]:
+    """Sequence numbers that occur more than once: each thread counts for itself."""
+    if len(set(seqs)) == len(seqs):
+        return {}
+    return {seq: count for seq, count in Counter(seqs).items() if count > 1}
 
 
 _RECORDED = Node._fields.index("source")  # the fields before it are autograd's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import sysconfig
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,13 +18,13 @@ from graphlens.graph import Source, printable
 # What a frame's code belongs to, the better to be named the lower.
 OWN, LIBRARY, FRAMEWORK, SILENT, STOP = range(5)
 
-_TORCH = str(Path(torch.__file__).parent)
-_HOUSE = str(Path(graphlens.__file__).parent)
-_LESSONS = str(Path(_HOUSE, "lessons"))
-_STANDARD = tuple({sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"]})
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # torchvision lies in a folder that begins like it
+_HOUSE = str(Path(graphlens.__file__).parent) + os.sep
+_LESSONS = _HOUSE + "lessons" + os.sep
+_STANDARD = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")})
 _SITES = ("site-packages", "dist-packages")
-_COMPILER = str(Path("_dynamo", "eval_frame.py"))
-_GENERATED = ("<frozen ", "<string>", "<__array_function__")
+# The dispatcher's own frames say nothing; those of torch's modules say which layer it is.
+_DISPATCH = ("overrides.py", "_contextlib.py", "grad_mode.py")
 
 
 class Sites:
@@ -40,11 +41,15 @@ class Sites:
     """
 
     def __init__(self, stops: Mapping[CodeType, str], *, stacks: bool = False) -> None:
-        self.compiled = False  # whether a frame of torch.compile was met
-        self._ranks: dict[CodeType, int] = dict.fromkeys(stops, STOP)
-        self._stops = stops
+        # Per code of the user's own, keyed by id, and per place in it: the line's number. For looking
+        # up without a call; empty if whole stacks are wanted, as they are not the same each time.
+        self.lines: dict[int, dict[int, int]] = {}
+        self._stops = {id(code): words for code, words in stops.items()}
+        self._ranks: dict[int, int] = dict.fromkeys(self._stops, STOP)
         self._stacks = stacks
-        self._numbers: dict[tuple[CodeType, int, int | None], int] = {}
+        # By id, as two functions with the same text are equal even if they come from two files.
+        self._numbers: dict[tuple[int, int, int | None], int] = {}
+        self._held: dict[int, CodeType] = {id(code): code for code in stops}
 
     def number(self, frame: FrameType | None) -> int | None:
         """The number of the line that `frame` stands at, or of the line to name instead."""
@@ -53,48 +58,62 @@ class Sites:
         here = frame
         while here is not None:
             code = here.f_code
-            rank = ranks.get(code)
+            rank = ranks.get(id(code))
             if rank is None:
-                rank = ranks[code] = _rank(code.co_filename)
-                self.compiled |= code.co_filename.endswith(_COMPILER)
+                rank = self._rank(here)
             if rank == OWN:
                 best = here
                 break
             if rank == STOP:
-                if best is None and self._stops[code]:
-                    return self._numbers.setdefault((code, 0, None), len(self._numbers))
+                if best is None and self._stops[id(code)]:
+                    return self._place(code, 0, None)
                 break
             if rank < best_rank:
                 best, best_rank = here, rank
             here = here.f_back
         if best is None:
             return None
-        key = (best.f_code, best.f_lineno, self._caller(best) if self._stacks else None)
-        numbers = self._numbers
-        found = numbers.get(key)
-        if found is None:
-            found = numbers[key] = len(numbers)
+        if self._stacks:
+            return self._place(best.f_code, best.f_lineno, self._caller(best))
+        found = self._place(best.f_code, best.f_lineno, None)
+        if best is here:  # the user's own
+            self.lines.setdefault(id(best.f_code), {})[best.f_lasti] = found
         return found
+
+    def _rank(self, frame: FrameType) -> int:
+        code = frame.f_code
+        self._held[id(code)] = code
+        rank = self._ranks[id(code)] = rank_of(code, frame.f_globals.get("__name__"))
+        return rank
+
+    def _place(self, code: CodeType, line: int, caller: int | None) -> int:
+        return self._numbers.setdefault((id(code), line or 0, caller), len(self._numbers))
 
     def _caller(self, frame: FrameType) -> int | None:
         outer: list[FrameType] = []
         here = frame.f_back
-        while here is not None and self._ranks.setdefault(here.f_code, _rank(here.f_code.co_filename)) != STOP:
-            if self._ranks[here.f_code] <= LIBRARY:
+        while here is not None:
+            rank = self._ranks.get(id(here.f_code))
+            if rank is None:
+                rank = self._rank(here)
+            if rank == STOP:
+                break
+            if rank <= LIBRARY:
                 outer.append(here)
             here = here.f_back
         caller: int | None = None
         for each in reversed(outer):
-            caller = self._numbers.setdefault((each.f_code, each.f_lineno, caller), len(self._numbers))
+            caller = self._place(each.f_code, each.f_lineno, caller)
         return caller
 
     def sources(self) -> list[Source]:
         """The lines by number, with their text."""
-        return [self._source(*key) for key in self._numbers]
+        return [self._source(*key) for key in list(self._numbers)]
 
-    def _source(self, code: CodeType, line: int, caller: int | None) -> Source:
-        if self._stops.get(code):
-            return Source("graphlens", 0, self._stops[code])
+    def _source(self, key: int, line: int, caller: int | None) -> Source:
+        if self._stops.get(key):
+            return Source("graphlens", 0, self._stops[key])
+        code = self._held[key]
         function = printable(getattr(code, "co_qualname", code.co_name).replace(".<locals>", ""))
         text = printable(linecache.getline(code.co_filename, line).strip())
         return Source(shown_path(code.co_filename), line, function, text, caller)
@@ -116,21 +135,25 @@ def shown_path(file: str) -> str:
         return printable(file)
 
 
-def _rank(file: str) -> int:
+def rank_of(code: CodeType, module: object = None) -> int:
+    """What code belongs to, one of OWN, LIBRARY, FRAMEWORK, SILENT; `module` is the name of its module."""
+    file = code.co_filename
+    if file.startswith("<"):
+        if file.startswith(("<frozen ", "<__array_function__")):
+            return SILENT
+        # What Python or torch.fx generates is named only if nothing else is; `python -c` is the user.
+        return LIBRARY if file.startswith(("<string>", "<eval_with_key>")) and module != "__main__" else OWN
     if file.startswith(_LESSONS):
         return OWN
     if file.startswith(_TORCH):
-        # The dispatcher's own frames say nothing; those of torch's modules say which layer it is.
-        return SILENT if file.endswith(("overrides.py", "_contextlib.py", "grad_mode.py")) else FRAMEWORK
-    if file.startswith((_HOUSE, *_GENERATED)):
+        return SILENT if file.endswith(_DISPATCH) else FRAMEWORK
+    if file.startswith(_HOUSE):
         return SILENT
     if any(part in _SITES for part in Path(file).parts):
         return LIBRARY
-    if file.startswith(_STANDARD):
-        return SILENT
-    return OWN
+    return SILENT if file.startswith(_STANDARD) else OWN
 
 
 def is_outside(code: CodeType) -> bool:
     """Whether code is the user's, or a library's that they use."""
-    return _rank(code.co_filename) <= LIBRARY
+    return rank_of(code) <= LIBRARY

@@ -11,7 +11,7 @@ import torch
 
 from graphlens.analyses.connectivity import Connectivity, connectivity
 from graphlens.analyses.findings import Finding
-from graphlens.capture.build import capture
+from graphlens.capture.build import capture_recorded
 from graphlens.capture.diagnose import Start
 from graphlens.capture.ledger import dtype_name
 from graphlens.capture.observing import observation_of
@@ -156,12 +156,17 @@ def observe(
         first = program.forward()
     attribution = recorder.attribution()
     graph = None
+    unattributed: list[str] = []
     if first.roots:
-        graph = capture(first.roots, program.leaves, meta=program.meta, attribution=attribution, times=times)
+        graph, unattributed = capture_recorded(
+            first.roots, program.leaves, meta=program.meta, attribution=attribution, times=times
+        )
     outputs = {name: tensor.detach().clone() for name, tensor in first.outputs.items()}
     wanted = wanted_leaves(program, first)
     gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)
-    notes = [*first.notes, *recorder.notes]
+    notes = [*first.notes, *dict.fromkeys(recorder.notes)]
+    if program.times_forward:  # finished tensors were made before, which goes without saying
+        notes.extend(unattributed)
     failure = ""
     if backward and first.roots:
         try:

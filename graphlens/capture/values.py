@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import ref
 
 import numpy
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from graphlens.flow import DIFFERENTIABLE, LEAF, PYTHON, REQUIRES_GRAD, UNSEEN
 
@@ -16,110 +19,171 @@ _DIFFERENTIABLE = frozenset(
     for kind in (getattr(torch, name) for name in dir(torch))
     if isinstance(kind, torch.dtype) and (kind.is_floating_point or kind.is_complex)
 )
+_GRADIENT = REQUIRES_GRAD | DIFFERENTIABLE
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # not subclasses: asking those for a dtype may run their code
+# Arguments of these types hold no value.
+EMPTY = frozenset((int, bool, str, type(None), slice, type(...), torch.dtype, torch.device, torch.Size, torch.layout))
 _MOST_NESTING = 4
 _MOST_NUMBERS = 100_000
+_BLOCK = 1 << 16
 
 
 class Values:
     """Value numbers of tensors, and of the Python numbers and arrays that were read from them.
 
     An object is known by its id for as long as a weak reference says that it is the same one.
+    Memory that was written in place is known by its storage: a tensor that was numbered before the
+    write, and lives in that storage, is read as two values, its own and the written one.
+
+    Attributes:
+        known: per id of a tensor or array a weak reference to it, and its number.
+        written: per address of a storage that was written to, a weak reference to it and the number
+            of what was written last; a storage's address is not used again while that is held.
     """
 
     def __init__(self) -> None:
-        self.flags = bytearray()
-        self._known: dict[int, tuple[ref[Any], int]] = {}
+        self.known: dict[int, tuple[ref[Any], int]] = {}
+        self.written: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._next = itertools.count().__next__  # atomic: several threads number their values
+        self._flags = bytearray(_BLOCK)
+        self._grows = threading.Lock()
         self._floats: dict[int, tuple[float, int]] = {}  # they have no weak references; they are small
-        self._written: dict[int, int] = {}  # per base that a view was written to: its value
-        self._aliases: dict[int, ref[Any]] = {}  # what shares memory with a tensor that is no view of it
+        self._shared: dict[int, int] = {}  # per id of an array the address of the storage it lies in
+        self._aliases: dict[int, tuple[ref[Any], ref[Any]]] = {}  # what shares memory with no history in common
+
+    def flags(self) -> bytes:
+        """The flags of all values. Numbers the end, so that every value before it is known to be complete."""
+        end = self._next()
+        return bytes(self._flags[:end]).ljust(end, b"\0")
 
     def find(self, item: Any) -> int | None:
         """The number of a tensor that was met before."""
-        entry = self._known.get(id(item))
+        entry = self.known.get(id(item))
         return entry[1] if entry is not None and entry[0]() is item else None
 
     def of(self, tensor: torch.Tensor) -> int:
         """The number of a tensor that is read; one that was not met before is marked as unseen."""
-        entry = self._known.get(id(tensor))
+        entry = self.known.get(id(tensor))
         if entry is not None and entry[0]() is tensor:
             return entry[1]
         return self.add(tensor, UNSEEN)
 
     def add(self, tensor: torch.Tensor, flags: int = 0) -> int:
         """A new number for a tensor that was made or written."""
-        number = len(self.flags)
-        # Not `grad_fn is None`: asking for the node makes it a Python object for life. A view of a
-        # leaf that was made without gradients says that it requires one, and never receives it.
-        if tensor.requires_grad:
-            if not tensor.is_leaf:
-                flags |= REQUIRES_GRAD
-            elif not (tensor._is_view() and tensor._base is not None and tensor._base.requires_grad):
-                flags |= REQUIRES_GRAD | LEAF
-        if tensor.dtype in _DIFFERENTIABLE:
-            flags |= DIFFERENTIABLE
-        self.flags.append(flags)
-        self._known[id(tensor)] = (ref(tensor), number)
+        if type(tensor) in _PLAIN:
+            flags |= _look(tensor)
+        else:
+            with torch._C.DisableTorchFunctionSubclass():
+                flags |= _look(tensor)
+        number = self._next()
+        self._set(number, flags)
+        self.known[id(tensor)] = (ref(tensor), number)
         return number
+
+    def _set(self, number: int, flags: int) -> None:
+        try:
+            self._flags[number] = flags
+        except IndexError:
+            with self._grows:
+                missing = number + 1 - len(self._flags)
+                if missing > 0:
+                    self._flags.extend(bytes(missing + len(self._flags)))
+            self._flags[number] = flags
 
     def read(self, arguments: Any, found: list[int], nesting: int = _MOST_NESTING) -> None:
         """Append the numbers of all values in a call's arguments."""
         for item in arguments:
             if isinstance(item, torch.Tensor):
-                entry = self._known.get(id(item))
-                found.append(entry[1] if entry is not None and entry[0]() is item else self.of(item))
-                if self._written:
-                    self._read_base(item, found)
+                number = self.find(item)
+                found.append(self.add(item, UNSEEN) if number is None else number)
+                if self.written:
+                    self._read_memory(_address(item), -1 if number is None else number, found)
+            elif item.__class__ in EMPTY:
+                pass
             elif isinstance(item, (list, tuple)):
-                if nesting:
+                if nesting and self._may_hold(item):
                     self.read(item, found, nesting - 1)
             elif isinstance(item, dict):
                 if nesting:
                     self.read(item.values(), found, nesting - 1)
-            elif self._floats and isinstance(item, float):
-                entry_ = self._floats.get(id(item))
-                if entry_ is not None and entry_[0] is item:
-                    found.append(entry_[1])
+            elif isinstance(item, float):
+                if self._floats:
+                    known = self._floats.get(id(item))
+                    if known is not None and known[0] is item:
+                        found.append(known[1])
             elif isinstance(item, numpy.ndarray):
                 for array in (item, item.base):
-                    number = self.find(array) if array is not None else None
-                    if number is not None:
-                        found.append(number)
+                    self._read_array(array, found)
 
-    def _read_base(self, tensor: torch.Tensor, found: list[int]) -> None:
-        base = tensor._base
-        if base is not None and id(base) in self._written and self.find(base) is not None:
-            found.append(self._written[id(base)])
+    def _may_hold(self, items: list[Any] | tuple[Any, ...]) -> bool:
+        """Whether a sequence is worth going through: long lists of plain numbers are not."""
+        kinds = set(map(type, items))
+        kinds -= EMPTY
+        if kinds == {float}:
+            return bool(self._floats) and not self._floats.keys().isdisjoint(map(id, items))
+        return bool(kinds)
 
-    def write(self, tensor: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """New numbers for a tensor that was written in place, and for all that share its memory.
+    def _read_array(self, array: Any, found: list[int]) -> None:
+        number = self.find(array) if isinstance(array, numpy.ndarray) else None
+        if number is not None:
+            found.append(number)
+            if self.written:
+                self._read_memory(self._shared.get(id(array), 0), number, found)
+
+    def _read_memory(self, address: int, number: int, found: list[int]) -> None:
+        entry = self.written.get(address)
+        if entry is not None and entry[1] > number:
+            found.append(entry[1])
+
+    def write(self, tensor: torch.Tensor, *, memory: bool = True) -> tuple[list[int], list[int]]:
+        """New numbers for a tensor that was written in place, and for what it was made from in the same memory.
+
+        Args:
+            memory: whether its values were written, and not only what it says of itself.
 
         Returns:
-            Their numbers before and after; the tensor's own come first.
+            Their numbers before and after; the tensor's own come first. What came before may be more.
         """
         before, after = [self.of(tensor)], [self.add(tensor)]
+        if memory:
+            more: list[int] = []
+            for other in self._sources(tensor):
+                numbers: list[int] = []
+                self.read((other,), numbers)
+                before.append(numbers[0])
+                more.extend(numbers[1:])
+                after.append(self.add(other))
+            before.extend(more)
+            address = _address(tensor)
+            if address:
+                entry = self.written.get(address)
+                self.written[address] = (entry[0] if entry is not None else _hold(tensor), after[0])
+        return before, after
+
+    def _sources(self, tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What a tensor is a view of, or was made from by detach() and its like; and so on."""
         seen = {id(tensor)}
-        waiting: list[torch.Tensor] = [tensor]
+        waiting = [tensor]
         while waiting:
             item = waiting.pop()
             alias = self._aliases.get(id(item))
-            for other in (item._base, alias() if alias is not None else None):
+            source = alias[1]() if alias is not None and alias[0]() is item else None
+            for other in (_base(item), source):
                 if isinstance(other, torch.Tensor) and id(other) not in seen:
                     seen.add(id(other))
-                    before.append(self.of(other))
-                    after.append(self.add(other))
-                    self._written[id(other)] = after[-1]
                     waiting.append(other)
-        return tuple(before), tuple(after)
+                    yield other
 
     def share(self, made: torch.Tensor, source: torch.Tensor) -> None:
-        """Remember that two tensors share memory."""
-        self._aliases[id(made)] = ref(source)
+        """Remember that a tensor was made from another one in its memory, without being a view of it."""
+        self._aliases[id(made)] = (ref(made), ref(source))
 
-    def escape(self, value: Any) -> int | None:
+    def escape(self, value: Any, source: Any) -> int | None:
         """Number what a tensor's value became in Python; None for what cannot be told from others."""
         if isinstance(value, numpy.ndarray):
             number = self._python()
-            self._known[id(value)] = (ref(value), number)
+            self.known[id(value)] = (ref(value), number)
+            self._shared[id(value)] = _address(source) if isinstance(source, torch.Tensor) else 0
             return number
         floats = list(_floats_in(value))
         if not floats:
@@ -129,13 +193,55 @@ class Values:
         return number
 
     def _python(self) -> int:
-        self.flags.append(PYTHON)
-        return len(self.flags) - 1
+        number = self._next()
+        self._set(number, PYTHON)
+        return number
 
     def numbers(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-        """The numbers of those tensors that were met."""
-        found = {name: self.find(tensor) for name, tensor in tensors.items()}
-        return {name: number for name, number in found.items() if number is not None}
+        """The numbers of those tensors that were met, as they are now."""
+        found = {}
+        for name, tensor in tensors.items():
+            number = self.find(tensor)
+            if number is not None:
+                now = [number]
+                if self.written:
+                    # What it shares memory with was written since: that is where its values come from.
+                    self._read_memory(_address(tensor), number, now)
+                found[name] = now[-1]
+        return found
+
+
+def _look(tensor: torch.Tensor) -> int:
+    """REQUIRES_GRAD, LEAF and DIFFERENTIABLE of a tensor."""
+    if tensor.requires_grad:
+        # Not `grad_fn is None`: asking for the node makes it a Python object for life.
+        if not tensor.is_leaf:
+            return _GRADIENT
+        # A view of a leaf that was made without gradients says that it requires one, and never receives it.
+        if not (tensor._is_view() and tensor._base is not None and tensor._base.requires_grad):
+            return _GRADIENT | LEAF
+        return DIFFERENTIABLE
+    return DIFFERENTIABLE if tensor.dtype in _DIFFERENTIABLE else 0
+
+
+def _base(tensor: torch.Tensor) -> torch.Tensor | None:
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor._base
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """The address of a tensor's storage; 0 if it has none of its own, as a sparse one."""
+    try:
+        with torch._C.DisableTorchFunctionSubclass():
+            return int(tensor.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
+def _hold(tensor: torch.Tensor) -> StorageWeakRef:
+    """Keep the address of a tensor's storage from being used again, but not its memory."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _floats_in(value: Any) -> list[float]:

@@ -81,8 +81,14 @@ def build_program(target: Target, settings: tuple[str, ...]) -> Program:
     return resolve(target, options)
 
 
-def run_target(text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool) -> RunRecord:
-    """Run or load a target; a saved graph gives a record with a graph and nothing else."""
+def run_target(
+    text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool, times: bool = False
+) -> RunRecord:
+    """Run or load a target; a saved graph gives a record with a graph and nothing else.
+
+    Args:
+        times: whether the nodes tell the time of their forward op; those of a saved graph do if it was saved so.
+    """
     from graphlens.records import RunRecord
 
     target = parse_target(text)
@@ -95,18 +101,28 @@ def run_target(text: str, settings: tuple[str, ...], *, repeats: int, backward: 
         from graphlens.capture.trace import observe
 
         with user_code(target, "the backward pass"):
-            return observe(program, repeats=repeats, backward=backward, progress=progress).record()
+            return observe(program, repeats=repeats, backward=backward, times=times, progress=progress).record()
 
 
-def target_graph(text: str, settings: tuple[str, ...], *, quiet: bool) -> GradGraph:
-    """The backward graph of a target, run once, or loaded."""
-    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet)
+def target_graph(text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False) -> GradGraph:
+    """The backward graph of a target, run once, or loaded; `times` as in `run_target`."""
+    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet, times=times)
     if run.graph is None:
         raise NoGraphError(
             f"{text}: no output has a backward graph; the value left the graph on its way (detach, no_grad, "
             "torch.tensor), or no input requires a gradient"
         )
     return run.graph
+
+
+def why_no_times(text: str) -> str:
+    """Why the nodes of a target tell no times, and what to do."""
+    if parse_target(text).kind == "saved":
+        return (
+            "it is a saved graph of a run that was not timed; name the target it was captured from, or save what "
+            "graphlens.trace(model, inputs, times=True) captures"
+        )
+    return "its forward pass was not seen; let the factory return (module, args), not finished tensors"
 
 
 def load_saved(target: Target, settings: tuple[str, ...]) -> GradGraph:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -20,6 +22,19 @@ from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_target
 
 
+class _Ratio(click.FloatRange):
+    """A number ≥ 0, and not NaN, which nothing is more than."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no budget; give a finite number", param, ctx)
+        return number
+
+
+_RATIO = _Ratio(min=0)
+
+
 @click.command()
 @click.argument("a")
 @click.argument("b")
@@ -27,7 +42,12 @@ from graphlens.targets import Target, parse_target
 @click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of A alone; repeatable.")
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of B alone; repeatable.")
 @repeats_option
+@click.option("--max-nodes-ratio", type=_RATIO, metavar="R", help="Exit 1 if A has more than R times B's nodes.")
+@click.option("--max-saved-ratio", type=_RATIO, metavar="R", help="The same for the storage kept for backward.")
+@click.option("--max-time-ratio", type=_RATIO, metavar="R", help="The same for the time of both passes.")
+@click.pass_context
 def compare(
+    context: click.Context,
     a: str,
     b: str,
     settings: tuple[str, ...],
@@ -36,11 +56,16 @@ def compare(
     as_json: bool,
     quiet: bool,
     repeats: int,
+    max_nodes_ratio: float | None,
+    max_saved_ratio: float | None,
+    max_time_ratio: float | None,
 ) -> None:
     """Compare targets A and B: counts, sizes, times, outputs, gradients, and why they differ.
 
-    --set applies to both; a saved graph takes no part in it.
+    --set applies to both; a saved graph takes no part in it. With a budget, --max-…-ratio, the
+    exit code is 1 where A takes more than so many times what B takes.
     """
+    from graphlens.analyses.budgets import check_budgets
     from graphlens.analyses.comparison import compare_records
     from graphlens.views.comparison_report import comparison_report
     from graphlens.views.documents import comparison_document, to_json
@@ -62,11 +87,16 @@ def compare(
     if a == b:
         records = [replace(record, target=f"{a} ({side})") for record, side in zip(records, "ab", strict=True)]
     comparison = compare_records(*records)
+    limits = {"nodes": max_nodes_ratio, "saved": max_saved_ratio, "time": max_time_ratio}
+    budgets = check_budgets(comparison, {name: limit for name, limit in limits.items() if limit is not None})
     if as_json:
-        click.echo(to_json(comparison_document(comparison)))
-        return
-    drawable = [target.text for target, record in zip(targets, records, strict=True) if record.graph is not None]
-    click.echo(comparison_report(comparison, goes_on=drawable[0] if drawable else "", **page()), nl=False)
+        click.echo(to_json(comparison_document(comparison, budgets)))
+    else:
+        drawable = [target.text for target, record in zip(targets, records, strict=True) if record.graph is not None]
+        goes_on = drawable[0] if drawable else ""
+        click.echo(comparison_report(comparison, goes_on=goes_on, budgets=budgets, **page()), nl=False)
+    if any(budget.is_exceeded for budget in budgets):
+        context.exit(1)
 
 
 def _run(targets: list[tuple[Target, tuple[str, ...]]], repeats: int, progress: Progress) -> list[RunRecord]:

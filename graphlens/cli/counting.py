@@ -4,37 +4,81 @@ from __future__ import annotations
 
 import click
 
-from graphlens.cli.common import page, target_graph, target_options
+from graphlens.cli.common import page, target_graph, target_options, why_no_times
+from graphlens.errors import MeasureError
 
 
 @click.command()
 @click.argument("target")
 @target_options
 @click.option("--csv", "as_csv", is_flag=True, help="The rows as CSV on stdout.")
-@click.option("--by", type=click.Choice(["op"]), default="op", show_default=True, help="What a row stands for.")
+@click.option(
+    "--by",
+    type=click.Choice(["op", "module", "source"]),
+    default="op",
+    show_default=True,
+    help="What a row stands for: an op, a module, or a line of code.",
+)
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="With modules: cut their paths to N parts.")
+@click.option("--tensors", is_flag=True, help="Sum up the saved tensors too, by dtype, shape and row.")
+@click.option("--time", is_flag=True, help="Measure the forward ops, once.")
+@click.option("--cost", is_flag=True, help="Measure time, FLOPs and bytes moved of both passes instead.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs with --cost.")
 @click.option(
     "--sort",
-    type=click.Choice(["storage", "nodes", "saved", "key"]),
+    type=click.Choice(["storage", "nodes", "saved", "time", "key"]),
     default="storage",
     show_default=True,
-    help="Order of the rows.",
+    help="Order of the rows; time measures as --time does.",
 )
 def stats(
-    target: str, settings: tuple[str, ...], as_json: bool, quiet: bool, as_csv: bool, by: str, sort: str
+    target: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    as_csv: bool,
+    by: str,
+    depth: int | None,
+    tensors: bool,
+    time: bool,
+    cost: bool,
+    repeats: int,
+    sort: str,
 ) -> None:
     """Count the nodes of TARGET's backward graph, and what they keep for backward.
 
     Saved tensors are counted as references. Views are elements times element size; storages are
     what is really held, each counted once, at the first node that saves it.
+
+    With --by module a row holds what was made while the module was the innermost one open, and
+    the leaves of its own parameters; (Class) is the outermost one. With --depth 2 a.b holds what
+    a.b.c and a.b.d made too. Inputs, and what no module made, have rows of their own.
+
+    With --cost each node is timed in both passes, and its floating-point operations and the bytes
+    that it reads and writes are counted; rows are sorted by time.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")
-    graph = target_graph(target, settings, quiet=quiet)
+    if depth is not None and by != "module":
+        raise click.UsageError("--depth goes with --by module")
+    if cost:
+        from graphlens.cli.costing import print_costs
+
+        if tensors or time:
+            raise click.UsageError("--cost has a table of its own; leave out --tensors and --time")
+        print_costs(
+            target, settings, by, depth, repeats=repeats, as_json=as_json, as_csv=as_csv, quiet=quiet
+        )  # fmt: skip
+        return
+    times = time or sort == "time"
+    graph = target_graph(target, settings, quiet=quiet, times=times)
     from graphlens.analyses import counts
     from graphlens.views.documents import stats_document, to_json
     from graphlens.views.stats_report import stats_csv, stats_report
 
-    table = counts.stats(graph, by, sort)
+    table = counts.stats(graph, by, sort, depth=depth, tensors=tensors)
+    if times and table.total.forward_ns is None:
+        raise MeasureError(f"{target} tells no times: {why_no_times(target)}")
     if as_json:
         click.echo(to_json(stats_document(target, table)))
     elif as_csv:

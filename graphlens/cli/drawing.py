@@ -38,7 +38,17 @@ _HOW = ("what repeats drawn once", "nothing folded")
 @click.option("--expand", default="none", show_default=True, metavar="all|raw|none|first,last|GROUP", help="To unroll.")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
 @click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
-@click.option("--heat", type=click.Choice(["count", "bytes"]), help="Shade the boxes by nodes or saved bytes.")
+@click.option(
+    "--heat", type=click.Choice(["count", "bytes", "time"]), help="Shade by nodes, saved bytes, or forward time."
+)
+@click.option(
+    "--group",
+    type=click.Choice(["repeats", "module"]),
+    default="repeats",
+    show_default=True,
+    help="What gets a frame: what repeats; with module, the calls of modules too.",
+)
+@click.option("--lines", is_flag=True, help="Name the line of code on each box.")
 @click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
 @click.option("--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True)
 @click.option("--title", help="A heading instead of the target's name.")
@@ -68,8 +78,9 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     quiet, engine = options["quiet"], options["engine"]
     with progressing(quiet) as progress:
         progress(f"{target}: running")
-        program, made, graph = _capture(parsed, options["settings"])
-        if engine == "auto" and len(graph) <= _FEW_NODES and options["depth"] is None and options["expand"] == "none":
+        program, made, graph = _capture(parsed, options)
+        wants_frames = any(options[name] != _OF_GRAPHLENS[name] for name in _FOLDS)
+        if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
         progress(f"{target}: drawing {len(graph):,} nodes")
         if engine == "torchviz":
@@ -95,16 +106,19 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         click.echo(f"Wrote {output}: {len(graph):,} nodes, drawn {how}")
 
 
-def _capture(target: Target, settings: tuple[str, ...]) -> tuple[Program | None, Pass | None, GradGraph]:
+def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, Pass | None, GradGraph]:
     if target.kind == "saved":
-        return None, None, load_saved(target, settings)
-    program = build_program(target, settings)
-    made = program.forward()
+        return None, None, load_saved(target, options["settings"])
+    program = build_program(target, options["settings"])
+    from graphlens.capture.build import capture
+    from graphlens.capture.program import recorder_of
+
+    with recorder_of(program) as recorder:
+        made = program.forward()
     if not made.roots:
         raise NoGraphError(f"{target.text}: no output has a backward graph to draw; try `graphlens run {target.text}`")
-    from graphlens.capture.build import capture
-
-    return program, made, capture(made.roots, program.leaves, meta=program.meta)
+    times, seen = options["heat"] == "time", recorder.attribution()
+    return program, made, capture(made.roots, program.leaves, meta=program.meta, attribution=seen, times=times)
 
 
 # What only one engine can do, with the value that stands for "not asked for".
@@ -113,6 +127,8 @@ _OF_GRAPHLENS: dict[str, object] = {
     "depth": None,
     "max_nodes": MOST_BOXES,
     "heat": None,
+    "group": "repeats",
+    "lines": False,
     "direction": "forward",
     "theme": "auto",
     "caption": "",
@@ -120,6 +136,10 @@ _OF_GRAPHLENS: dict[str, object] = {
     "radius": None,
     "through": None,
 }
+
+
+# Who asks for one of these wants to see frames.
+_FOLDS = ("expand", "depth", "group")
 
 
 def _check_options(target: Target, suffix: str, options: dict[str, Any]) -> None:
@@ -177,6 +197,7 @@ def _wish(options: dict[str, Any]) -> Wish:
         focus=options["focus"],
         radius=2 if options["radius"] is None else options["radius"],
         path=options["through"],
+        group=options["group"],
     )
 
 
@@ -189,4 +210,5 @@ def _look(target: str, options: dict[str, Any]) -> Look:
         direction=options["direction"],
         theme=options["theme"],
         heat=options["heat"],
+        lines=options["lines"],
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from graphlens.analyses.budgets import Budget
 from graphlens.analyses.comparison import Comparison
 from graphlens.analyses.counts import Row, Stats
 from graphlens.analyses.differences import Difference
@@ -18,12 +19,31 @@ from graphlens.views.stats_report import known_count, known_size
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
-def comparison_report(comparison: Comparison, *, width: int = 80, colour: bool = False, goes_on: str = "") -> str:
+def comparison_report(
+    comparison: Comparison, *, width: int = 80, colour: bool = False, goes_on: str = "", budgets: Sequence[Budget] = ()
+) -> str:
     """Two runs side by side, and why they differ; `goes_on` names the target to look at next."""
     parts = list(_comparison_parts(comparison, width))
+    if budgets:
+        parts.append(heading("\nBudgets"))
+        rows = [
+            (
+                budget.name,
+                ratio_of(budget),
+                f"{budget.limit:g} ×",
+                "exceeded" if budget.is_exceeded else "kept",
+            )
+            for budget in budgets
+        ]
+        parts.append(table(("a over b", "measured", "at most", ""), rows, texts=(3,)))
     if goes_on:
         parts.append(next_steps(f"graphlens stats {goes_on}", f"graphlens render {goes_on} -o graph.svg"))
     return to_text(parts, width=width, colour=colour)
+
+
+def ratio_of(budget: Budget) -> str:
+    """ "1.25 ×"."""
+    return f"{significant(budget.ratio, 4)} ×"
 
 
 def _comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graphlens.analyses.budgets import Budget
 from graphlens.analyses.comparison import Comparison
 from graphlens.analyses.connectivity import Connectivity
+from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.findings import Finding
-from graphlens.records import Gradient, RunRecord, TensorValue, Timing
+from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
 
 if TYPE_CHECKING:
     import numpy
@@ -99,7 +101,41 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
     }
 
 
-def comparison_document(comparison: Comparison) -> dict[str, Any]:
+def cost_document(target: str, costs: CostTable, run: CostRun) -> dict[str, Any]:
+    """`graphlens stats --cost --json`. Nanoseconds, FLOPs, bytes; null where not measured or not counted."""
+    machine = costs.machine
+    return {
+        "target": target,
+        "by": costs.by,
+        "rows": [_cost(row) for row in costs.rows],
+        "total": _cost(costs.total),
+        "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
+        "hook_ns": run.hook_ns,
+        "not_counted": dict(run.uncounted),
+        "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
+        "machine": None
+        if machine is None
+        else {"flops": machine.flops, "bandwidth": machine.bandwidth, "call": machine.call, "threads": machine.threads},
+    }
+
+
+def _cost(row: CostRow) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "nodes": row.nodes,
+        "forward_ns": row.forward_ns,
+        "backward_ns": row.backward_ns,
+        "flops": row.flops,
+        "moved": row.moved,
+        "nodes_not_counted": row.uncounted,
+        "intensity": row.intensity,
+        "flops_a_second": row.flops_a_second,
+        "bytes_a_second": row.bytes_a_second,
+        "bound": None if row.bound == "unknown" else row.bound,
+    }
+
+
+def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) -> dict[str, Any]:
     """`graphlens compare --json`."""
     a, b = comparison.a, comparison.b
     gaps = [row.max_abs for row in comparison.outputs]
@@ -114,6 +150,10 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
             {"code": reason.code, "claim": reason.claim, "evidence": _evidence(reason.evidence)}
             for reason in comparison.reasons
         ],
+        "budgets": {
+            budget.name: {"ratio": _number(budget.ratio), "limit": budget.limit, "exceeded": budget.is_exceeded}
+            for budget in budgets
+        },
     }
 
 

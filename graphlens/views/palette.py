@@ -52,3 +52,4 @@ DARK = Palette(
     frame=("#2b2618", "#E69F00"),
     heat=("#212529", "#3a2a1e", "#573619", "#744015", "#934810", "#B34E00"),
 )
+MIDDLE_GREY = "#757b82"  # can be told from white and from black alike

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import FoldedGraph
+from graphlens.analyses.places import require_recording
 from graphlens.analyses.scene import Scene
-from graphlens.errors import DrawError
+from graphlens.errors import DrawError, MeasureError
 from graphlens.files import check_writable, write_bytes
 from graphlens.graph import GradGraph
 from graphlens.views import layout
@@ -42,7 +43,7 @@ class Picture:
     @property
     def text(self) -> str:
         """An indented list, for terminals and screen readers."""
-        return scene_text(self.scene, self.look.title or self.name)
+        return scene_text(self.scene, self.look.title or self.name, lines=self.look.lines)
 
     @cached_property
     def svg(self) -> str:
@@ -102,8 +103,20 @@ class Picture:
 
 
 def draw(graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "") -> Picture:
-    """Compose and draw a picture of a graph; `name` is how the picture calls it."""
+    """Compose and draw a picture of a graph; `name` is how the picture calls it.
+
+    Raises:
+        DrawError: it cannot be drawn so.
+        MeasureError: the look or the wish asks for times, lines of code or modules that the graph does not tell.
+    """
     whole = graph.graph if isinstance(graph, FoldedGraph) else graph
+    if look.lines:
+        require_recording(whole, "naming lines of code")
+    if look.heat == "time" and all(node.forward_ns is None for node in whole.nodes):
+        raise MeasureError(
+            "shading by time needs the times of the forward ops, and this graph tells none; name the target that it "
+            "was captured from, or use graphlens.trace(model, inputs, times=True)"
+        )
     return Picture(compose(graph, wish), look, name or str(whole.meta.get("target") or "graph"))
 
 

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TypeVar
 
 from graphlens.analyses.layout_cost import long_arrows
 from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
+from graphlens.analyses.stacks import stacks
 from graphlens.graph import shape_text
-from graphlens.units import bytes_text, count_text, nodes_text, percent_text
+from graphlens.units import bytes_text, count_text, nodes_text, percent_text, seconds_text
+from graphlens.views.heat import HEATS, heat_step
+from graphlens.views.markup import bold, label, small, stack, text, wrapped
 from graphlens.views.palette import DARK, LIGHT, Palette
-from graphlens.views.scene_text import arrow_remark, iterations_text, part_text
+from graphlens.views.scene_text import (
+    arrow_remark,
+    box_title,
+    frame_title,
+    iterations_text,
+    lines_text,
+    made_by,
+    part_text,
+)
 
-HEATS: Mapping[str, Callable[[SceneBox], int]] = {
-    "count": lambda box: box.nodes,
-    "bytes": lambda box: box.storage_bytes,
-}
-# Names of leaves are broken at dots into lines of about so many characters, and shortened beyond
-# so many: an ellipse around one long line would make the picture several screens wide.
-_LINE = 24
-_MOST_OF_A_NAME = 96
 _Item = TypeVar("_Item")
-_FONT = "Helvetica"  # every layout program knows its widths; `finish_svg` names fonts like it
+_FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a scene is drawn; `theme` is "light", "dark" or "auto" (by the reader's setting)."""
+    """How a scene is drawn; `theme` is "light", "dark" or "auto" (as the page around it).
+
+    `lines` says whether the boxes name their line of code.
+    """
 
     title: str = ""
     caption: str = ""
     direction: str = "forward"
     theme: str = "auto"
     heat: str | None = None
+    lines: bool = False
 
 
 def scene_dot(scene: Scene, look: Look) -> str:
@@ -45,24 +49,23 @@ def scene_dot(scene: Scene, look: Look) -> str:
     return "\n".join(_Writer(scene, look).lines()) + "\n"
 
 
-def heat_step(value: int, most: int) -> int:
-    """The shade of a box: 0 for nothing, 5 for the most."""
-    share = value / most if most else 0.0
-    # Rounded up, so that only nothing looks like nothing; but a share just above a fifth is a fifth.
-    return max(math.ceil(round(share * 5, 1)), 1 if value else 0)
-
-
 def box_tips(scene: Scene) -> dict[str, str]:
     """What a reader may want to know of a box that is pointed at, by the box's name in the DOT text."""
     names = _names(scene)
-    tips = {names[box.key]: _tip(scene, box) for box in scene.boxes}
+    lines: dict[str, list[str]] = defaultdict(list)
+    for box in scene.boxes:
+        lines[names[box.key]].append(_tip(scene, box))
+    tips = {name: "\n".join(told) for name, told in lines.items()}
+    own = {box.key: _tip(scene, box) for box in scene.boxes}
     for arrow in scene.arrows:
-        tips[_copy(names, arrow)] = tips[names[arrow.earlier]]
+        tips[_copy(names, arrow)] = own[arrow.earlier]
     return tips
 
 
 def _names(scene: Scene) -> dict[Key, str]:
-    return {box.key: f"b{number}" for number, box in enumerate(scene.boxes)}
+    """How each box is called in the DOT text; a stack is called like the first box in it."""
+    names = {box.key: f"b{number}" for number, box in enumerate(scene.boxes)}
+    return {**names, **{key: names[chain[0]] for chain in stacks(scene) for key in chain}}
 
 
 def _copy(names: Mapping[Key, str], arrow: SceneArrow) -> str:
@@ -76,7 +79,18 @@ def _tip(scene: Scene, box: SceneBox) -> str:
         return f"{box.title}: output of node {number}"
     title = box.title if box.kind in ("leaf", "closed", "middle") else scene.graph.nodes[box.first].op
     where = f"node {number}" if box.nodes == 1 else f"{nodes_text(box.nodes)}, the first is node {number}"
-    return f"{title or '(unnamed)'}: {where}"
+    return "\n".join([f"{title or '(unnamed)'}: {where}", *_made_at(box)])
+
+
+def _made_at(box: SceneBox) -> Iterator[str]:
+    """The module and the line of code that a box comes from, and what stands there."""
+    if box.module and box.kind not in ("closed", "middle"):
+        yield box.module
+    if box.lines:
+        more = len(box.lines) - 1
+        yield f"{box.lines[0]}{f' and {count_text(more)} more line' if more else ''}{'s' if more > 1 else ''}"
+        if box.lines[0].text and not more:
+            yield box.lines[0].text
 
 
 class _Writer:
@@ -85,17 +99,28 @@ class _Writer:
         self.look = look
         self.palette: Palette = DARK if look.theme == "dark" else LIGHT
         self.names = _names(scene)
-        values = [HEATS[look.heat](box) for box in scene.boxes] if look.heat else []
+        self.heat = HEATS[look.heat] if look.heat else None
+        values = [self.heat.value(box) or 0 for box in scene.boxes] if self.heat else []
         self.most, self.whole = max(values, default=0), sum(values)
+        self.stacks = {chain[0]: chain for chain in stacks(scene)}
+        self.stacked = {key for chain in self.stacks.values() for key in chain[1:]}
         self.boxes = {box.key: box for box in scene.boxes}
         self.long = long_arrows(scene)
         self.copied = [arrow for arrow in scene.arrows if arrow.ends in self.long]
         self.carried_on = {arrow.earlier for arrow in self.copied if arrow.carried}
         self.frames = {frame.frames: frame for frame in scene.frames}
         self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
-        self.repeated = {arrow.earlier for arrow in self.copied} & self.leaves
+        self.copies = Counter(arrow.earlier for arrow in self.copied)
+        self.repeated = self.copies.keys() & self.leaves
+        self.elsewhere = self.repeated | self.stacked  # drawn as copies, or below another box
         # Per frame what is in it, at any depth: looking through all of it for each frame would be slow.
         self.boxes_in = _by_frame((box.key.frames, box) for box in scene.boxes)
+        self.place = {box.key: number for number, box in enumerate(scene.boxes)}
+        self.remarks = {
+            arrow.ends: f"r{number}"
+            for number, arrow in enumerate(scene.arrows)
+            if self._remark(arrow) and self.names[arrow.earlier] != self.names[arrow.later]
+        }
         self.arrows_in = _by_frame((arrow.around, arrow) for arrow in scene.arrows)
         self.frames_in = _by_frame((frame.frames[:-1], (k, frame)) for k, frame in enumerate(scene.frames))
 
@@ -118,24 +143,29 @@ class _Writer:
         if self.look.caption:
             # The graph has one label, which is the heading; the label of a frame around all is the caption.
             yield "  subgraph cluster_all {"
-            yield f'    graph [id="whole" peripheries=0 labelloc=b label={_html([_small(self.look.caption)])}]'
+            yield f'    graph [id="whole" peripheries=0 labelloc=b label={label([small(self.look.caption)])}]'
             yield from self._inside(())
             yield "  }"
         else:
             yield from self._inside(())
         for arrow in self.scene.arrows:
-            yield self._arrow(arrow)
+            if arrow.later not in self.stacked:
+                yield from self._arrow(arrow)
         yield "}"
 
     def _inside(self, around: tuple[Frame, ...]) -> Iterator[str]:
         """The boxes of one frame, then the frames in it; frames are few levels deep."""
         indent = "  " * (len(around) + 1)
         for box in self.boxes_in[around]:
-            if box.key.frames == around and box.key not in self.repeated:
-                yield f"{indent}{self.names[box.key]} {self._box(box)}"
+            if box.key.frames == around and box.key not in self.elsewhere:
+                drawn = self._stack(self.stacks[box.key]) if box.key in self.stacks else self._box(box)
+                yield f"{indent}{self.names[box.key]} {drawn}"
         for arrow in self.arrows_in[around]:
             if arrow.around == around and arrow.ends in self.long:
                 yield f"{indent}{_copy(self.names, arrow)} {self._copy_of(self.boxes[arrow.earlier], arrow)}"
+        for arrow in self.arrows_in[around]:
+            if arrow.around == around and arrow.ends in self.remarks:
+                yield f"{indent}{self.remarks[arrow.ends]} {self._remark_box(arrow)}"
         for number, frame in self.frames_in[around]:
             if frame.frames[:-1] == around:
                 fill, line = self.palette.frame
@@ -155,21 +185,20 @@ class _Writer:
         unknown = sum(box.unknown for box in self.scene.boxes)
         facts.append(f"{'≥ ' if unknown else ''}{bytes_text(total)} saved (storage)")
         facts.append(f"drawn as {count_text(len(self.scene.boxes))} boxes")
-        lines = [_bold(self.look.title)] if self.look.title else []
+        lines = [bold(self.look.title)] if self.look.title else []
         if self.scene.extract:
-            lines.append(_text(part_text(self.scene.extract)))
-        lines.append(_text(" · ".join(facts)))
-        if self.look.heat:
-            unit = "nodes" if self.look.heat == "count" else "saved bytes (storage)"
-            lines.append(_small(f"the stronger the orange, the larger the share of all {unit}, in percent"))
-        return _html(lines)
+            lines.append(text(part_text(self.scene.extract)))
+        lines.append(text(" · ".join(facts)))
+        if self.heat:
+            lines.append(small(f"the stronger the orange, the larger the share of all {self.heat.unit}, in percent"))
+            if any(self.heat.value(box) is None for box in self.scene.boxes if box.kind not in ("leaf", "output")):
+                lines.append(small("boxes without a share and without orange were not measured"))
+        if self.stacks:
+            lines.append(small("of boxes that touch, each reads the one above it and nothing else"))
+        return label(lines)
 
     def _box(self, box: SceneBox) -> str:
-        fill, line = self.palette.boxes[box.kind]
-        classes = f"gl-{box.kind}"
-        if self.look.heat and box.kind != "output":
-            step = heat_step(HEATS[self.look.heat](box), self.most)
-            fill, classes = self.palette.heat[step], f"{classes} gl-heat{step}"
+        fill, line, classes = self._colours(box)
         attributes = [f"label={self._box_label(box)}", f'class="{classes}"', f'fillcolor="{fill}"', f'color="{line}"']
         if box.kind in ("leaf", "output"):
             attributes.append("shape=ellipse style=filled")
@@ -179,21 +208,52 @@ class _Writer:
             attributes.append("penwidth=3")
         return f"[{' '.join(attributes)}]"
 
+    def _colours(self, box: SceneBox) -> tuple[str, str, str]:
+        """Fill, line, and the classes that give both their dark tones."""
+        fill, line = self.palette.boxes[box.kind]
+        value = self.heat.value(box) if self.heat and box.kind != "output" else None
+        if value is None:
+            return fill, line, f"gl-{box.kind}"
+        step = heat_step(value, self.most)
+        return self.palette.heat[step], line, f"gl-{box.kind} gl-heat{step}"
+
+    def _stack(self, chain: tuple[Key, ...]) -> str:
+        """Boxes that touch: one node for the layout program, with a cell for each."""
+        cells = []
+        for key in chain:
+            box = self.boxes[key]
+            fill, line, _ = self._colours(box)
+            details = " · ".join(part for part in (self._details(box), *self._place_of(box)) if part)
+            words = text(f"{_function(box)}  ") + small(details) if details else text(_function(box))
+            cells.append((words, fill, line))
+        return f'[label={stack(cells)} class="gl-stack" shape=plain style=""]'
+
     def _box_label(self, box: SceneBox) -> str:
-        shape = "" if box.shape is None else shape_text(box.shape)
         # The gap belongs to the bold part: a leading gap would be lost between two pieces of text.
         if box.kind in ("closed", "middle"):
-            lines = [_bold(f"{iterations_text(box)}  ") + _text(compact_label(box.title))]
+            count = iterations_text(box)
+            title = compact_label(box_title(box, self.frames))
+            path, _, kind = title.partition("  ")
+            lines = [bold(f"{count}  ") + text(title) if count else bold(f"{path}  ") + text(kind)]
         elif box.kind in ("leaf", "output"):
-            *lines, last = _wrapped(self._name(box) or "(unnamed)")
-            lines = [*map(_bold, lines), _bold(f"{last}  ") + _text(shape)]
+            *lines, last = wrapped(self._name(box) or "(unnamed)")
+            lines = [*map(bold, lines), bold(f"{last}  ") + text(shape_text(box.shape))]
         else:
-            lines = [_text(f"{box.title}  {shape}")]
+            lines = [text(_function(box))]
+        if (details := self._details(box)) != "":
+            lines.append(small(details))
+        lines += [small(place) for place in self._place_of(box)]
+        return label(lines)
+
+    def _place_of(self, box: SceneBox) -> list[str]:
+        """The module that made just this box, and the line of code where that is asked for."""
+        line = lines_text(box) if self.look.lines else ""
+        return [place for place in (made_by(box, self.frames), line) if place]
+
+    def _details(self, box: SceneBox) -> str:
         carried = "carried on" if box.key in self.carried_on else ""
-        details = [part for part in (self._count(box), self._saves(box), self._share(box), carried) if part]
-        if details:
-            lines.append(_small(" · ".join(details)))
-        return _html(lines)
+        parts = (self._count(box), self._saves(box), _time(box), self._share(box), carried)
+        return " · ".join(part for part in parts if part)
 
     def _name(self, box: SceneBox) -> str:
         """A leaf's name; "…" stands for what the label of the frame around it says."""
@@ -220,9 +280,7 @@ class _Writer:
         return f"saves {bytes_text(box.storage_bytes)}{' in all' if box.nodes > 1 else ''}"
 
     def _share(self, box: SceneBox) -> str:
-        if not self.look.heat or box.kind == "output":
-            return ""
-        value = HEATS[self.look.heat](box)
+        value = self.heat.value(box) if self.heat and box.kind != "output" else None
         return percent_text(value, self.whole) if value else ""
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
@@ -255,40 +313,92 @@ class _Writer:
         sizes = nodes_text(frame.nodes)
         if frame.storage_bytes or frame.unknown:
             sizes += f" · {'≥ ' if frame.unknown else ''}{bytes_text(frame.storage_bytes)}"
-        if len(frame.frames) > 1 and iteration is None:
+        if (time := _time(frame)) != "":
+            sizes += f" · {time}"
+        if any(self.frames[frame.frames[:depth]].count > 1 for depth in range(1, len(frame.frames))):
             sizes += " in all"  # its count is that of one iteration around it
-        lines = [_bold(f"{name}  ") + _text(frame.label), _small(sizes)]
+        if frame.is_module:
+            if frame.calls > 1:
+                sizes = f"{count_text(frame.calls)} calls · {sizes}"
+            path, _, kind = frame_title(frame, self.frames).partition("  ")
+            lines = [bold(f"{path}  ") + text(kind), small(sizes)]
+        else:
+            lines = [bold(f"{name}  ") + text(frame_title(frame, self.frames)), small(sizes)]
         return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
 
     def _copy_of(self, box: SceneBox, arrow: SceneArrow) -> str:
-        lines = _wrapped(box.title or "(unnamed)")
+        lines = wrapped(box.title or "(unnamed)")
         lines[-1] += f"  {shape_text(box.shape)}"
+        fill, line, classes = *self.palette.boxes[box.kind], f"gl-{box.kind}"
         if arrow.carried:
             lines.append("carried on by an earlier iteration")
+        elif (share := self._share(box)) != "":
+            # The share is the leaf's, and the same one at each of its copies.
+            fill, line, classes = self._colours(box)
+            lines.append(f"{share} · drawn {count_text(self.copies[box.key])} times")
         shape = "shape=ellipse style" if box.kind == "leaf" else "style"
         rounded = "" if box.kind == "leaf" else ",rounded"
-        fill, line = self.palette.boxes[box.kind]
         return (
-            f'[label={_html([_small(text) for text in lines])} class="gl-{box.kind}" {shape}="filled,dashed{rounded}" '
+            f'[label={label([small(line) for line in lines])} class="{classes}" {shape}="filled,dashed{rounded}" '
             f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
 
-    def _arrow(self, arrow: SceneArrow) -> str:
-        start = _copy(self.names, arrow) if arrow.ends in self.long else self.names[arrow.earlier]
-        return f"  {start} -> {self.names[arrow.later]}{self._arrow_attributes(arrow)}"
+    def _remark(self, arrow: SceneArrow) -> str:
+        if not arrow.carried:
+            return arrow_remark(arrow)
+        return "" if arrow.ends in self.long else f"carried {shape_text(arrow.shape)}".rstrip()
 
-    def _arrow_attributes(self, arrow: SceneArrow) -> str:
-        # What functions read is kept close; a leaf may stand further away.
-        parts = [] if arrow.earlier in self.leaves or arrow.carried else ["weight=2"]
+    def _remark_box(self, arrow: SceneArrow) -> str:
+        # A node rather than the arrow's own label: dot lays labels across the borders of frames.
+        colour, name = (self.palette.carried, "carried") if arrow.carried else (self.palette.text, "remark")
+        return (
+            f'[label={label([small(self._remark(arrow))])} class="gl-{name}" fontcolor="{colour}" '
+            'shape=plaintext style="" margin="0.03,0.01" width=0 height=0]'
+        )
+
+    def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
+        start = _copy(self.names, arrow) if arrow.ends in self.long else self.names[arrow.earlier]
+        end, remark = self.names[arrow.later], self.remarks.get(arrow.ends)
+        parts: list[str] = []
         if arrow.carried:
             colour = self.palette.carried
             parts.append(f'class="gl-carried" color="{colour}" fontcolor="{colour}" penwidth=1.6')
-            if arrow.ends not in self.long:
-                label = f"  carried {shape_text(arrow.shape)}".rstrip()
-                parts.append(f'constraint=false label="{label}"')
-        elif (label := arrow_remark(arrow)) != "":
-            parts.append(f'label="  {label}"')
-        return f" [{' '.join(parts)}]" if parts else ""
+        elif arrow.earlier not in self.leaves:
+            parts.append("weight=2")  # what functions read is kept close; a leaf may stand further away
+        if not arrow.carried and not remark and len(arrow.earlier.frames) > len(arrow.around):
+            # Else the leaves of what comes after a frame stand beside the frame, and what comes after with them.
+            parts.append("minlen=2")
+        if remark is None:
+            if arrow.carried and arrow.ends not in self.long:
+                parts.append(f'label="  {self._remark(arrow)}"')  # around one box, and so inside its frame
+            yield _edge(start, end, parts)
+            return
+        # Two halves, one of them with the head. An arrow to the next iteration mostly leads up to
+        # what comes first in this one: it is laid out downwards, and then given the other direction.
+        up = arrow.carried and self.place[arrow.later] < self.place[arrow.earlier]
+        head_last = self.look.direction == "forward"
+        halves = [(start, remark, not head_last), (remark, end, head_last)]
+        for tail, head, pointed in halves:
+            ways = ("none", "back" if up == head_last else "forward")
+            edge = (head, tail) if up else (tail, head)
+            yield _edge(*edge, [*parts, f"dir={ways[pointed]}", *(["weight=0"] if arrow.carried else [])])
+
+
+def _edge(tail: str, head: str, parts: list[str]) -> str:
+    return f"  {tail} -> {head}" + (f" [{' '.join(parts)}]" if parts else "")
+
+
+def _function(box: SceneBox) -> str:
+    return f"{box.title}  {shape_text(box.shape)}"
+
+
+def _time(item: SceneBox | SceneFrame) -> str:
+    """How long the forward ops took, "" where none of them was measured."""
+    if item.forward_ns is None:
+        return ""
+    at_least = "≥ " if item.untimed else ""
+    in_all = " in all" if isinstance(item, SceneBox) and item.nodes > 1 else ""
+    return f"{at_least}{seconds_text(item.forward_ns / 1e9)}{in_all}"
 
 
 def _by_frame(items: Iterable[tuple[tuple[Frame, ...], _Item]]) -> dict[tuple[Frame, ...], list[_Item]]:
@@ -298,32 +408,3 @@ def _by_frame(items: Iterable[tuple[tuple[Frame, ...], _Item]]) -> dict[tuple[Fr
         for depth in range(len(frames) + 1):
             by_frame[frames[:depth]].append(item)
     return by_frame
-
-
-def _wrapped(name: str) -> list[str]:
-    """A name in lines, broken after dots."""
-    if len(name) > _MOST_OF_A_NAME:
-        name = f"{name[: _MOST_OF_A_NAME // 2]}…{name[-_MOST_OF_A_NAME // 2 :]}"
-    lines = [""]
-    for piece in re.findall(r"[^.]*\.+|[^.]+", name):
-        if lines[-1] and len(lines[-1]) + len(piece) > _LINE:
-            lines.append("")
-        lines[-1] += piece
-    return lines
-
-
-def _text(text: str) -> str:
-    # dot would put names of its own in the place of \N and \G: an invisible joiner keeps the two apart.
-    return escape(text, quote=True).replace("\\", "\\&#8288;").replace("  ", "&#160;&#160;")
-
-
-def _bold(text: str) -> str:
-    return f"<b>{_text(text)}</b>"
-
-
-def _small(text: str) -> str:
-    return f'<font point-size="9">{_text(text)}</font>'
-
-
-def _html(lines: list[str]) -> str:
-    return f"<{'<br/>'.join(lines)}>"

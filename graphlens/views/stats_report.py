@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.analyses.counts import Row, Stats
+from graphlens.analyses.counts import Row, SavedKind, Stats, row_of_rows
 from graphlens.graph import GradGraph, shape_text
-from graphlens.units import bytes_text, count_text, percent_text
+from graphlens.units import bytes_text, count_text, percent_text, seconds_text
 from graphlens.views.opening import next_steps, opening
 from graphlens.views.table import paragraph, table, to_text
 
 _MOST_LEAVES = 12
+_Cell = Callable[[Row], str]
+# Ops are a few dozen at most; modules and lines of code can be thousands.
+_MOST_ROWS = 40
 
 
 def stats_report(
@@ -27,7 +31,10 @@ def stats_report(
     colour: bool = False,
     steps: bool = True,
 ) -> str:
-    """Counts of one graph, by op, with its leaves; `steps` adds the commands to type next."""
+    """Counts of one graph, row by row, with its leaves; `steps` adds the commands to type next.
+
+    Times are shown where there are any, and the saved tensors by kind where they were summed up.
+    """
     parts = _stats_parts(target, graph, stats, width)
     ends = [_next(target)] if steps else []
     return to_text((*parts, *ends), width=width, colour=colour)
@@ -38,14 +45,26 @@ def _next(target: str) -> RenderableType:
 
 
 def stats_csv(stats: Stats) -> str:
-    """The rows as CSV; a size that is not available is left empty."""
+    """The rows as CSV, or the kinds of saved tensors where they were summed up; what is not available is left empty."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow((stats.by, "nodes", "saved_tensors", "saved_bytes", "storage_bytes", "not_available"))
+    csv.writer(stream, lineterminator="\n").writerows(_csv_rows(stats))
+    return stream.getvalue()
+
+
+def _csv_rows(stats: Stats) -> Iterator[tuple[object, ...]]:
+    sizes: tuple[object, ...]
+    if stats.tensors is not None:
+        yield ("dtype", "shape", "role", "tensors", "saved_bytes", "storage_bytes", "not_available", stats.by)
+        for kind in stats.tensors:
+            sizes = (kind.tensors, kind.saved_bytes, kind.storage_bytes, kind.unknown)
+            yield (kind.dtype, shape_text(kind.shape), kind.role, *sizes, kind.key)
+        return
+    calls, times = stats.by == "module", stats.total.forward_ns is not None
+    header = (stats.by, "nodes", "saved_tensors", "saved_bytes", "storage_bytes", "not_available")
+    yield (*header, *["calls"] * calls, *["forward_ns"] * times)
     for row in stats.rows:
         sizes = ("", "", "") if row.freed else (row.saved_tensors, row.saved_bytes, row.storage_bytes)
-        writer.writerow((row.key, row.nodes, *sizes, row.unknown))
-    return stream.getvalue()
+        yield (row.key, row.nodes, *sizes, row.unknown, *[row.calls] * calls, *[row.forward_ns] * times)
 
 
 def _stats_parts(target: str, graph: GradGraph | None, stats: Stats, width: int) -> Iterator[RenderableType]:
@@ -65,29 +84,88 @@ def _stats_parts(target: str, graph: GradGraph | None, stats: Stats, width: int)
         ],
     )
     yield Text("")
-    header = (stats.by, "nodes", "saved", "views", "storages", "share")
-    yield table(
-        header,
-        [_stats_row(row, total) for row in stats.rows],
-        total=_stats_row(total, total),
-    )
+    yield from _rows(stats, width)
     yield from _availability(stats, width)
+    if stats.tensors is not None:
+        yield from _tensors(stats, stats.tensors, width)
     yield Text("")
     yield from _leaf_parts(stats, width)
 
 
-def _stats_row(row: Row, total: Row) -> tuple[str, ...]:
+def _rows(stats: Stats, width: int) -> Iterator[RenderableType]:
+    """The rows as a table; what gets no line of its own is summed in one."""
+    rows = list(stats.rows)
+    if stats.by != "op" and len(rows) > _MOST_ROWS:
+        rest = rows[_MOST_ROWS - 1 :]
+        rows[_MOST_ROWS - 1 :] = [row_of_rows(f"({count_text(len(rest))} more)", rest)]
+    columns = _columns(stats)
+    cells = [[stats.names.get(row.key, row.key), *(cell(row) for _, cell in columns)] for row in rows]
+    total = [stats.total.key, *(cell(stats.total) for _, cell in columns)]
+    header = [stats.by, *(title for title, _ in columns)]
+    yield table(header, [[_broken(row[0], [header, total, *cells], width), *row[1:]] for row in cells], total=total)
+    if len(rows) < len(stats.rows):
+        more = ", --depth N sums them up by module" if stats.by == "module" else ""
+        text = f"{rows[-1].key[1:-1]} are summed up in one row; --json and --csv list them{more}."
+        yield paragraph(text, width=width)
+    if stats.total.forward_ns is not None:
+        yield Text("")
+        yield paragraph(
+            "forward: wall-clock time of the forward ops that made the nodes, measured once, while they were "
+            "recorded; an op that made several nodes shares its time among them.",
+            width=width,
+        )
+
+
+def _columns(stats: Stats) -> list[tuple[str, _Cell]]:
+    total = stats.total
+    columns: list[tuple[str, _Cell]] = [
+        ("nodes", lambda row: count_text(row.nodes)),
+        ("saved", lambda row: known_count(row, row.saved_tensors, unknown="?")),
+        ("views", lambda row: known_size(row, row.saved_bytes, unknown="?")),
+        ("storages", lambda row: known_size(row, row.storage_bytes, unknown="?")),
+        ("share", lambda row: _share(row, total)),
+    ]
+    if stats.by != "op":
+        del columns[2]  # paths and lines are long, and what is really held says more
+    if stats.by == "module":
+        columns.insert(0, ("calls", lambda row: "" if row.calls is None else count_text(row.calls)))
+    if total.forward_ns is not None:
+        columns.append(("forward", _time))
+    return columns
+
+
+def _share(row: Row, total: Row) -> str:
     if row.freed:
-        return (row.key, count_text(row.nodes), "?", "?", "?", "?")
-    share = percent_text(row.storage_bytes, total.storage_bytes)
-    return (
-        row.key,
-        count_text(row.nodes),
-        known_count(row, row.saved_tensors, unknown="?"),
-        known_size(row, row.saved_bytes, unknown="?"),
-        known_size(row, row.storage_bytes, unknown="?"),
-        "" if total.unknown else share,
-    )
+        return "?"
+    return "" if total.unknown else percent_text(row.storage_bytes, total.storage_bytes)
+
+
+def _time(row: Row) -> str:
+    if row.forward_ns is None:
+        return "?" if row.untimed else ""  # leaves take no time
+    return f"{'≥ ' if row.untimed else ''}{seconds_text(row.forward_ns / 1e9)}"
+
+
+def _broken(key: str, cells: Sequence[Sequence[str]], width: int) -> str:
+    """A path that is too long for its column broken after dots and before brackets, rather than anywhere."""
+    rest = sum(2 + max(len(row[column]) for row in cells) for column in range(1, len(cells[0])))
+    return break_key(key, width - rest)
+
+
+def break_key(key: str, room: int) -> str:
+    """A module's path or a line in lines of at most `room`, as far as its spaces, and then its dots, allow."""
+    lines = [""]
+    for word in key.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) <= room:
+            lines[-1] += f" {word}"
+            continue
+        pieces = re.findall(r"[^./]*[./]+|[^./]+", word) if len(word) > room else [word]
+        lines += [""] if lines[-1] else []
+        for piece in pieces:
+            if lines[-1] and len(lines[-1]) + len(piece) > room:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(lines)
 
 
 def known_count(row: Row, count: int, *, unknown: str = "not available") -> str:
@@ -119,6 +197,61 @@ def _availability(stats: Stats, width: int) -> Iterator[RenderableType]:
             "because a hook packed them or autograd hides them.",
             width=width,
         )
+
+
+# In a section of its own each: what a role says about the memory.
+_ROLES: dict[str, str | None] = {
+    "Saved results of ops": "intermediate",
+    "Saved constants (no gradient goes through them)": "constant",
+    "Saved parameters (in memory anyway)": "parameter",
+    "Saved inputs (in memory anyway)": "input",
+    "Saved tensors that a hook packed": None,
+}
+
+
+def _tensors(stats: Stats, kinds: Sequence[SavedKind], width: int) -> Iterator[RenderableType]:
+    """The kinds of saved tensors, those that are in memory anyway apart from the others."""
+    for title, role in _ROLES.items():
+        some = [kind for kind in kinds if kind.role == role]
+        if some:
+            yield Text("")
+            yield Text(title, style="bold")
+            yield _kind_table(stats, some, width)
+    if kinds:
+        yield Text("")
+        yield paragraph(
+            "Tensors are counted as references. Their storages count once, at the first tensor in forward order that "
+            "they are seen through; 0 B says that an earlier one holds them.",
+            width=width,
+        )
+
+
+def _kind_table(stats: Stats, kinds: Sequence[SavedKind], width: int) -> RenderableType:
+    shown = list(kinds[: _MOST_ROWS if len(kinds) <= _MOST_ROWS else _MOST_ROWS - 1])
+    rows = [(_tensor(kind), _kind_size([kind]), f"×{count_text(kind.tensors)}", kind.key) for kind in shown]
+    if len(shown) < len(kinds):
+        rest = kinds[len(shown) :]
+        tensors = sum(kind.tensors for kind in rest)
+        rows.append((f"({count_text(len(rest))} more)", _kind_size(rest), f"×{count_text(tensors)}", ""))
+    total = ("total", _kind_size(kinds), f"×{count_text(sum(kind.tensors for kind in kinds))}", "")
+    header = ("tensor", "storages", "tensors", stats.by)
+    room = width - sum(2 + max(len(row[column]) for row in (header, total, *rows)) for column in range(3))
+    lines = [(*row[:3], break_key(stats.names.get(row[3], row[3]), room)) for row in rows]
+    return table(header, lines, total=total, texts=(3,))
+
+
+def _tensor(kind: SavedKind) -> str:
+    """ "float32[2,16,96]"."""
+    if kind.dtype is None and kind.shape is None:
+        return "(packed)"
+    return f"{kind.dtype or '?'}{'' if kind.shape is None else shape_text(kind.shape).replace(' ', '')}"
+
+
+def _kind_size(kinds: Iterable[SavedKind]) -> str:
+    size = sum(kind.storage_bytes for kind in kinds)
+    if not any(kind.unknown for kind in kinds):
+        return bytes_text(size)
+    return f"≥ {bytes_text(size)}" if size else "?"
 
 
 def _leaf_parts(stats: Stats, width: int) -> Iterator[RenderableType]:

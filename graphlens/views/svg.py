@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
-from graphlens.views.palette import DARK
+from graphlens.views.palette import DARK, LIGHT, MIDDLE_GREY
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_FONTS = {"Helvetica": "Helvetica, Arial, sans-serif", "Courier": "Courier, monospace"}
+_FONTS = {"Arial": "Arial, Helvetica, sans-serif", "Courier": "Courier, monospace"}
 
 
 def finish_svg(
@@ -27,8 +27,8 @@ def finish_svg(
 
     Layout programs call the elements of every picture node1, node2, …: without a prefix two
     pictures on one page would share ids. With `adapts` a style sheet, which holds for this picture
-    alone, turns the colours dark where the reader's system asks for it. `tips` maps the names of
-    boxes to what a browser shows where the mouse points at one; names without a tip are taken out.
+    alone, fits the colours to the page around it. `tips` maps the names of boxes to what a browser
+    shows where the mouse points at one; names without a tip are taken out.
     """
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
@@ -45,11 +45,12 @@ def finish_svg(
             elif name == "font-family":
                 element.set(name, _FONTS.get(value.split(",")[0], value))
     root.set("id", prefix)
+    root.set("style", "max-width: 100%; height: auto")  # no wider than the page that it is pasted into
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-title {prefix}-desc")
     heads = [("title", title), ("desc", description)]
     if adapts:
-        heads.append(("style", "\n".join(_dark_rules(prefix))))
+        heads.append(("style", "\n".join(_adapting_rules(prefix))))
     for place, (tag, text) in enumerate(heads):
         element = ElementTree.Element(f"{{{_SVG}}}{tag}", {} if tag == "style" else {"id": f"{prefix}-{tag}"})
         element.text = text
@@ -75,19 +76,43 @@ def _replace_titles(root: ElementTree.Element, tips: Mapping[str, str]) -> None:
                 parent.remove(title)
 
 
-def _dark_rules(prefix: str) -> Iterator[str]:
-    """CSS for dark surroundings; it overrides the colours that the layout program wrote."""
-    yield "@media (prefers-color-scheme: dark) {"
-    yield f"#{prefix} text {{ fill: {DARK.text}; }}"
-    yield f"#{prefix} .gl-arrow path {{ stroke: {DARK.arrow}; }}"
-    yield f"#{prefix} .gl-arrow polygon {{ stroke: {DARK.arrow}; fill: {DARK.arrow}; }}"
-    yield f"#{prefix} .gl-carried path {{ stroke: {DARK.carried}; }}"
-    yield f"#{prefix} .gl-carried polygon {{ stroke: {DARK.carried}; fill: {DARK.carried}; }}"
-    yield f"#{prefix} .gl-carried text {{ fill: {DARK.carried}; }}"
-    fill, line = DARK.frame
-    yield f"#{prefix} .gl-frame > path {{ fill: {fill}; stroke: {line}; }}"
-    for kind, (fill, line) in DARK.boxes.items():
-        yield f"#{prefix} .gl-{kind} :is(path, ellipse, polygon) {{ fill: {fill}; stroke: {line}; }}"
-    for step, fill in enumerate(DARK.heat):
-        yield f"#{prefix} .gl-heat{step} :is(path, ellipse, polygon) {{ fill: {fill}; }}"
-    yield "}"
+def _adapting_rules(prefix: str) -> Iterator[str]:
+    """CSS by which a picture suits the page around it; it overrides the colours that were written.
+
+    `light-dark()` follows the `color-scheme` of the page, which is not the reader's system where
+    a page is always dark or always light. What stands on the page's own ground, heading and arrows,
+    takes the page's own colour: it can be read also on a dark page that declares nothing.
+    """
+    yield f"#{prefix} text {{ fill: currentColor; }}"
+    yield f"#{prefix} .gl-arrow path {{ stroke: currentColor; stroke-opacity: 0.75; }}"
+    yield f"#{prefix} .gl-arrow polygon {{ stroke: none; fill: currentColor; fill-opacity: 0.75; }}"
+    # In <img> the picture is a document of its own. It then follows the reader's system even where
+    # the page is always light: halos and a middle grey can be read on either ground.
+    yield f"#{prefix}:root {{ color-scheme: light dark; }}"
+    yield f"#{prefix}:root text {{ paint-order: stroke; stroke: Canvas; stroke-width: 3px; stroke-linejoin: round; }}"
+    yield f"#{prefix}:root .gl-arrow path {{ stroke: {MIDDLE_GREY}; stroke-opacity: 1; }}"
+    yield f"#{prefix}:root .gl-arrow polygon {{ fill: {MIDDLE_GREY}; fill-opacity: 1; }}"
+    carried = _either(LIGHT.carried, DARK.carried)
+    yield f"#{prefix} .gl-carried path {{ stroke: {carried}; }}"
+    yield f"#{prefix} .gl-carried polygon {{ stroke: {carried}; fill: {carried}; }}"
+    yield f"#{prefix} .gl-frame > path {{ fill: {LIGHT.frame[1]}; fill-opacity: 0.08; }}"
+    boxes = ", ".join(f".gl-{kind}" for kind in (*LIGHT.boxes, "stack"))
+    yield f"#{prefix} :is({boxes}) text {{ fill: {_either(LIGHT.text, DARK.text)}; stroke: none; }}"
+    filled = ':is(path, ellipse, polygon):not([fill="none"])'  # the outer one of two lines is not
+    for kind, (fill, line) in LIGHT.boxes.items():
+        dark_fill, dark_line = DARK.boxes[kind]
+        yield f"#{prefix} .gl-{kind} {filled} {{ fill: {_either(fill, dark_fill)}; }}"
+        yield f"#{prefix} .gl-{kind} :is(path, ellipse, polygon) {{ stroke: {_either(line, dark_line)}; }}"
+    for step, fill in enumerate(LIGHT.heat):
+        yield f"#{prefix} .gl-heat{step} {filled} {{ fill: {_either(fill, DARK.heat[step])}; }}"
+    # The cells of a stack have no classes of their own.
+    fills = {LIGHT.boxes[kind][0]: DARK.boxes[kind][0] for kind in ("function", "custom")}
+    for fill, dark in {**fills, **dict(zip(LIGHT.heat, DARK.heat, strict=True))}.items():
+        yield f'#{prefix} .gl-stack polygon[fill="{fill.lower()}"] {{ fill: {_either(fill, dark)}; }}'
+    for kind in ("function", "custom"):
+        line, dark = LIGHT.boxes[kind][1], DARK.boxes[kind][1]
+        yield f'#{prefix} .gl-stack polygon[stroke="{line.lower()}"] {{ stroke: {_either(line, dark)}; }}'
+
+
+def _either(light: str, dark: str) -> str:
+    return f"light-dark({light}, {dark})"

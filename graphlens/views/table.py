@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -30,11 +30,18 @@ def to_text(parts: Iterable[RenderableType], *, width: int = 80, colour: bool = 
     return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, total: Sequence[str] = ()) -> Table:
-    """A table without lines; the first `left` columns are text, the others numbers."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int = 1,
+    total: Sequence[str] = (),
+    texts: Collection[int] = (),
+) -> Table:
+    """A table without lines; the first `left` columns and those in `texts` are text, the others numbers."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(header))
     for column, title in enumerate(header):
-        if column < left:
+        if column < left or column in texts:
             # Only columns that may wrap give way where a table is too wide: numbers stay whole.
             made.add_column(Text(title), overflow="ellipsis")
         else:

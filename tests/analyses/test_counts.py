@@ -26,9 +26,9 @@ def test_a_small_model_by_hand() -> None:
     # Leaves b, x, W; then T, Addmm, Tanh, Sum.
     assert (table.nodes, table.edges, table.depth) == (7, 6, 4)
     # Addmm keeps x (2 × 4 × 8 bytes) and Wᵀ (4 × 3 × 8), Tanh its result (2 × 3 × 8).
-    assert table.rows[0] == Row("AddmmBackward0", 1, 2, 64 + 96, 2, 64 + 96, 0, False)
-    assert table.rows[1] == Row("TanhBackward0", 1, 1, 48, 1, 48, 0, False)
-    assert table.total == Row("total", 7, 3, 208, 3, 208, 0, False)
+    assert table.rows[0] == Row("AddmmBackward0", 1, 2, 64 + 96, 2, 64 + 96, 0, False, untimed=1)
+    assert table.rows[1] == Row("TanhBackward0", 1, 1, 48, 1, 48, 0, False, untimed=1)
+    assert table.total == Row("total", 7, 3, 208, 3, 208, 0, False, untimed=4)
 
 
 def test_a_hand_built_graph() -> None:
@@ -37,13 +37,13 @@ def test_a_hand_built_graph() -> None:
     assert (table.nodes, table.edges, table.depth) == (5, 5, 3)
     assert {row.key: row for row in table.rows} == {
         # A view of 24 bytes pins a storage of 4,096.
-        "MvBackward0": Row("MvBackward0", 1, 2, 48 + 24, 2, 48 + 4096, 0, False),
+        "MvBackward0": Row("MvBackward0", 1, 2, 48 + 24, 2, 48 + 4096, 0, False, untimed=1),
         # Its first tensor shares that storage, which is counted already; the other one is packed.
-        "OwnBackward": Row("OwnBackward", 1, 2, 24, 0, 0, 1, False),
-        "CopySlices": Row("CopySlices", 1, 0, 0, 0, 0, 1, False, 1),
+        "OwnBackward": Row("OwnBackward", 1, 2, 24, 0, 0, 1, False, untimed=1),
+        "CopySlices": Row("CopySlices", 1, 0, 0, 0, 0, 1, False, 1, untimed=1),
         "AccumulateGrad": Row("AccumulateGrad", 2, 0, 0, 0, 0, 0, False),
     }
-    assert table.total == Row("total", 5, 4, 96, 2, 4144, 2, False, 1)
+    assert table.total == Row("total", 5, 4, 96, 2, 4144, 2, False, 1, untimed=3)
     assert table.leaves == (
         Leaf(0, "w", "parameter", (2, 3), "float64", 2),
         Leaf(1, "x", "input", (3,), "float64", 1),
@@ -78,7 +78,8 @@ def test_order_of_the_rows(sort: str, key) -> None:
 
 @pytest.mark.parametrize("options", [{"by": "size"}, {"sort": "size"}])
 def test_unknown_rows_and_orders(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"by is one of op, sort one of storage, nodes, saved, key; got .*'size'"):
+    known = r"by is one of op, module, source, sort one of storage, nodes, saved, time, key; got .*'size'"
+    with pytest.raises(ValueError, match=known):
         stats(small_graph(), **options)
 
 

@@ -82,7 +82,7 @@ def test_direction_and_theme() -> None:
     draw("wasteful", "--set", "n=30", "--theme", "dark")
     dark = Path("a.svg").read_text()
     draw("wasteful", "--set", "n=30")
-    assert ("prefers-color-scheme" in dark, "prefers-color-scheme" in Path("a.svg").read_text()) == (False, True)
+    assert ("light-dark(" in dark, "light-dark(" in Path("a.svg").read_text()) == (False, True)
 
 
 def test_dpi() -> None:

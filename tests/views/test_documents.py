@@ -15,7 +15,7 @@ from graphlens.capture.trace import value_of
 from graphlens.graph import Edge, GradGraph, Node, Output
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.documents import MOST_VALUES, comparison_document, run_document, stats_document, to_json
-from tests.builders import small_graph
+from tests.builders import recorded_graph, small_graph
 
 TIME = Timing(0.1 + 0.2, 0.25, 1 / 3, 5)
 TIME_DOCUMENT = {"median": 0.1 + 0.2, "min": 0.25, "max": 1 / 3, "repeats": 5}
@@ -116,14 +116,30 @@ def test_stats() -> None:
         "by": "op",
         "rows": [
             {"key": key, "nodes": nodes, "saved_tensors": tensors, "saved_bytes": size, "storage_bytes": storage,
-             "not_available": unknown}
-            for key, nodes, tensors, size, storage, unknown in [
-                ("AccumulateGrad", 2, 0, 0, 0, 0),
-                ("CopySlices", 1, 0, 0, 0, 1),
-                ("MvBackward0", 1, 2, 72, 4144, 0),
-                ("OwnBackward", 1, 2, 24, 0, 1),
+             "not_available": unknown, "calls": None, "forward_ns": None, "not_timed": untimed}
+            for key, nodes, tensors, size, storage, unknown, untimed in [
+                ("AccumulateGrad", 2, 0, 0, 0, 0, 0),
+                ("CopySlices", 1, 0, 0, 0, 1, 1),
+                ("MvBackward0", 1, 2, 72, 4144, 0, 1),
+                ("OwnBackward", 1, 2, 24, 0, 1, 1),
             ]
         ],
+        "forward_ns": None,
+        "tensors": None,
+    }  # fmt: skip
+
+
+def test_stats_by_module_with_tensors_and_times() -> None:
+    document = read(stats_document("t", stats(recorded_graph(), "module", "key", tensors=True)))
+
+    assert document["forward_ns"] == 7_000
+    assert [(row["key"], row["calls"], row["forward_ns"], row["not_timed"]) for row in document["rows"]] == [
+        ("(Net)", 1, 3_000, 0), ("(inputs)", None, None, 0), ("(outside modules)", None, None, 1),
+        ("a.0", 2, 4_000, 0), ("a.1", 1, None, 1),
+    ]  # fmt: skip
+    assert document["tensors"][1] == {
+        "key": "a.0", "dtype": "float32", "shape": [2, 3], "role": "parameter", "tensors": 2, "saved_bytes": 48,
+        "storages": 1, "storage_bytes": 24, "not_available": 0,
     }  # fmt: skip
 
 

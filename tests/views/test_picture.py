@@ -84,7 +84,8 @@ def test_dpi_sets_the_size_of_a_png(no_dot: None) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"heat": "time"}, "heat must be one of None, 'count', 'bytes', got 'time'"),
+        ({"heat": "colour"}, "heat must be one of None, 'count', 'bytes', 'time', got 'colour'"),
+        ({"group": "op"}, "group must be one of 'repeats', 'module', got 'op'"),
         ({"direction": "up"}, "direction must be one of 'forward', 'backward', got 'up'"),
         ({"theme": "blue"}, "theme must be one of 'auto', 'light', 'dark', got 'blue'"),
     ],

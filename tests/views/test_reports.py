@@ -13,8 +13,8 @@ from graphlens.graph import Edge, GradGraph, Node, Output
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.comparison_report import comparison_report
 from graphlens.views.run_report import run_report
-from graphlens.views.stats_report import stats_csv, stats_report
-from tests.builders import small_graph
+from graphlens.views.stats_report import break_key, stats_csv, stats_report
+from tests.builders import recorded_graph, small_graph
 
 
 def tensor(*values: float) -> TensorValue:
@@ -100,6 +100,98 @@ def test_stats() -> None:
     graph = small_graph()
 
     assert stats_report("lesson", graph, stats(graph)) == STATS
+
+
+BY_SOURCE = """\
+source                      nodes  saved  storages    share   forward
+lib/scale.py:7 (forward)        2      4     148 B   75.5 %    4.0 µs
+net.py:3 (Net.forward)          1      1      24 B   12.2 %    3.0 µs
+other/scale.py:9 (forward)      1      2      24 B   12.2 %         ?
+(leaves)                        3      0       0 B    0.0 %
+(no line recorded)              1      0       0 B    0.0 %         ?
+total                           8      7     196 B  100.0 %  ≥ 7.0 µs
+
+forward: wall-clock time of the forward ops that made the nodes, measured once,
+while they were recorded; an op that made several nodes shares its time among
+them.
+
+Saved results of ops
+tensor        storages  tensors  source
+float32[2,3]     100 B       ×1  lib/scale.py:7 (forward)
+float32[2,3]      24 B       ×1  net.py:3 (Net.forward)
+float32[2,3]       0 B       ×1  other/scale.py:9 (forward)
+total            124 B       ×3
+
+Saved constants (no gradient goes through them)
+tensor        storages  tensors  source
+float32[2,3]      24 B       ×1  other/scale.py:9 (forward)
+total             24 B       ×1
+
+Saved parameters (in memory anyway)
+tensor        storages  tensors  source
+float32[2,3]      24 B       ×2  lib/scale.py:7 (forward)
+total             24 B       ×2
+
+Saved inputs (in memory anyway)
+tensor        storages  tensors  source
+float32[2,3]      24 B       ×1  lib/scale.py:7 (forward)
+total             24 B       ×1
+
+Tensors are counted as references. Their storages count once, at the first
+tensor in forward order that they are seen through; 0 B says that an earlier one
+holds them.
+
+"""
+
+
+def test_stats_by_source() -> None:
+    graph = recorded_graph()
+
+    assert BY_SOURCE in stats_report("lesson", graph, stats(graph, "source", tensors=True))
+
+
+BY_MODULE = """\
+module             calls  nodes  saved  storages    share   forward
+a.0                    2      3      4     148 B   75.5 %    4.0 µs
+(Net)                  1      2      1      24 B   12.2 %    3.0 µs
+a.1                    1      1      2      24 B   12.2 %         ?
+(inputs)                      1      0       0 B    0.0 %
+(outside modules)             1      0       0 B    0.0 %         ?
+total                         8      7     196 B  100.0 %  ≥ 7.0 µs
+"""
+
+
+def test_stats_by_module() -> None:
+    graph = recorded_graph()
+
+    assert BY_MODULE in stats_report("lesson", graph, stats(graph, "module"))
+
+
+@pytest.mark.parametrize(
+    ("key", "room", "lines"),
+    [
+        ("model.py:1 (f)", 20, ["model.py:1 (f)"]),
+        ("model.py:12345 (forward)", 20, ["model.py:12345", "(forward)"]),
+        ("a.b.c.d", 4, ["a.b.", "c.d"]),
+        ("unbreakable", 4, ["unbreakable"]),
+        ("deep/er/model.py:3 (f)", 10, ["deep/er/", "model.py:3", "(f)"]),
+    ],
+)
+def test_long_paths_and_lines_are_broken_where_one_would(key: str, room: int, lines: list[str]) -> None:
+    assert break_key(key, room).split("\n") == lines
+
+
+def test_stats_by_module_and_source_as_csv() -> None:
+    assert stats_csv(stats(recorded_graph(), "module", "key")).splitlines()[:4] == [
+        "module,nodes,saved_tensors,saved_bytes,storage_bytes,not_available,calls,forward_ns",
+        "(Net),2,1,24,24,0,1,3000",
+        "(inputs),1,0,0,0,0,,",
+        "(outside modules),1,0,0,0,0,,",
+    ]
+    assert stats_csv(stats(recorded_graph(), "source", tensors=True)).splitlines()[:2] == [
+        "dtype,shape,role,tensors,saved_bytes,storage_bytes,not_available,source",
+        'float32,"[2, 3]",intermediate,1,24,100,0,lib/scale.py:7 (forward)',
+    ]
 
 
 def test_stats_as_csv() -> None:

@@ -14,20 +14,32 @@ import pytest
 import torch
 
 from graphlens.analyses.fold.labels import short_op
+from graphlens.analyses.scene import Scene
 from graphlens.capture.build import capture
 from graphlens.capture.torchviz_dot import torchviz_dot
 from graphlens.graph import GradGraph
 from graphlens.views import layout
-from graphlens.views.palette import DARK, LIGHT
-from graphlens.views.scene_dot import HEATS, Look, box_tips, heat_step, scene_dot
+from graphlens.views.heat import HEATS, Heat, heat_step
+from graphlens.views.palette import DARK, LIGHT, MIDDLE_GREY
+from graphlens.views.scene_dot import Look, box_tips, scene_dot
 from tests.builders import captured, lesson_loss, small_graph, small_parts
 from tests.drawing import SVG, drawn, ensemble, graph_of, loop, nested_loops, scene_of, texts
+from tests.test_pictures_of_models import MODELS
 
 WASTEFUL = captured(lambda: lesson_loss("wasteful", n=50))
 NASTY = (
     '"', "<b>", "a & b", "&lt;", r"\n\N\G\l", "]]>", "-->", "'; DROP", "größe 表 😀", "x" * 5_000, "a." * 2_000, "}",
     "\\", "{a|b}", "//", "#", "%s", " ", "&#0;",
 )  # fmt: skip
+
+
+def long_chain() -> torch.Tensor:
+    """Too many boxes for arrows between all of them."""
+    x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    y = x
+    for _ in range(20):
+        y = torch.neg(torch.sin(y))
+    return (y * w).sum()
 
 
 @pytest.fixture(params=["embedded", "dot"])
@@ -49,6 +61,7 @@ SCENES = {
     "closed": lambda: scene_of(WASTEFUL, depth=0),
     "focus": lambda: scene_of(WASTEFUL, focus=30),
     "nested": lambda: scene_of(graph_of(nested_loops)),
+    "large": lambda: scene_of(graph_of(long_chain), expand="raw"),
 }
 
 
@@ -144,12 +157,36 @@ def test_equal_graphs_give_equal_text_in_every_process() -> None:
     assert len(one) > 1000
 
 
+def heads(dot: str) -> list[tuple[str, str]]:
+    """Where each arrow starts and where its head is; an arrow with a remark is two edges."""
+    usual = "back" if re.search(r"^  edge \[.* dir=back", dot, re.MULTILINE) else "forward"
+    whole: list[tuple[str, str]] = []
+    halves: dict[str, list[tuple[str, str]]] = {}
+    for tail, head, rest in re.findall(r"^  ([br]\w+) -> ([br]\w+)(.*)$", dot, re.MULTILINE):
+        way = re.search(r"dir=(\w+)", rest)
+        ends = {"forward": ("", head), "back": ("", tail), "none": ("", "")}[way[1] if way else usual][1]
+        remark = next((name for name in (tail, head) if name.startswith("r")), None)
+        other = head if ends == tail else tail
+        if remark is None:
+            whole.append((other, ends))
+        else:
+            halves.setdefault(remark, []).append((head if tail == remark else tail, ends))
+    for (one, pointed), (two, also) in halves.values():
+        assert bool(pointed) != bool(also)
+        whole.append((two, one) if pointed else (one, two))
+        assert (pointed or also) == whole[-1][1]
+    return whole
+
+
 def test_direction_turns_the_arrows_and_nothing_else() -> None:
     scene = scene_of(WASTEFUL)
     forward, backward = (scene_dot(scene, Look(direction=way)) for way in ("forward", "backward"))
 
-    assert backward.replace(" dir=back", "") == forward
-    assert backward.count("dir=back") == 1  # for all edges
+    without = [re.sub(r" dir=\w+", "", dot) for dot in (forward, backward)]
+    assert without[0] == without[1]
+    for one, other in zip(heads(forward), heads(backward), strict=True):
+        assert one == other[::-1]
+    assert len(heads(forward)) == len(scene.arrows)
 
 
 def test_themes() -> None:
@@ -163,14 +200,14 @@ def test_themes() -> None:
     assert "bgcolor=transparent" in light
 
 
-@pytest.mark.parametrize("heat", HEATS)
+@pytest.mark.parametrize("heat", ["count", "bytes"])
 def test_shares_add_up_to_all(heat: str) -> None:
     scene = scene_of(graph_of(lambda: ensemble()[0]))
     graph = drawn(scene_dot(scene, Look(heat=heat)))
     shares = [float(share) for _, words in graph.nodes("words")
               for share in re.findall(r"([\d.]+) %", " ".join(words))]  # fmt: skip
 
-    values = [HEATS[heat](box) for box in scene.boxes]
+    values = [HEATS[heat].value(box) for box in scene.boxes]
     assert len(shares) == sum(value > 0 for value in values)
     assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
 
@@ -196,7 +233,8 @@ def test_every_kind_has_a_class() -> None:
         scene = build()
         kinds |= set(re.findall(r'class="gl-(\w+)"', scene_dot(scene, Look())))
     assert kinds == {
-        "function", "custom", "leaf", "output", "closed", "middle", "frame", "heading", "arrow", "carried"
+        "function", "custom", "leaf", "output", "closed", "middle", "frame", "heading", "arrow", "carried", "remark",
+        "stack",
     }  # fmt: skip
 
 
@@ -259,3 +297,159 @@ def test_text_can_be_read_on_every_fill(palette, page: str) -> None:
     assert min(contrast(palette.text, fill) for fill in fills) >= 4.5  # WCAG AA
     assert min(contrast(palette.carried, fill) for fill in (page, palette.frame[0])) >= 4.5
     assert contrast(palette.arrow, page) >= 3
+    assert contrast(MIDDLE_GREY, page) >= 3
+
+
+def measured(scene: Scene, *times: int | None) -> Scene:
+    """The scene with times for its functions; those beyond the given ones were not measured."""
+    given = iter(times)
+    functions = [box for box in scene.boxes if box.kind == "function"]
+    for box in functions:
+        box.forward_ns = next(given, None)
+        box.untimed = 0 if box.forward_ns is not None else box.nodes
+    return scene
+
+
+def words_of(dot: str) -> str:
+    return re.sub(r"<[^>]*>", " ", dot.replace("&#160;", " "))
+
+
+def test_boxes_show_their_time_where_it_is_known() -> None:
+    scene = measured(scene_of(small_graph()), 1_200_000)
+    dot = words_of(scene_dot(scene, Look()))
+    assert dot.count("1.2 ms") == 1
+    assert "≥" not in dot
+
+
+def test_a_time_of_several_nodes_is_theirs_in_all_and_a_lower_bound_if_some_are_missing() -> None:
+    scene = scene_of(WASTEFUL)
+    [box] = [box for box in scene.boxes if box.title == "LinalgInvEx" and box.nodes == 50]
+    box.forward_ns, box.untimed = 50_000, 0
+    assert "50.0 µs in all" in words_of(scene_dot(scene, Look()))
+    box.untimed = 3
+    assert "≥ 50.0 µs in all" in words_of(scene_dot(scene, Look()))
+
+
+def test_frames_add_their_times_up() -> None:
+    chain = captured(lambda: loop(20))
+    timed = [node._replace(forward_ns=None if node.kind == "leaf" else 1000) for node in chain.nodes]
+    graph = GradGraph(timed, chain.edges, inputs=chain.inputs, outputs=chain.outputs).check()
+    frames = [frame for frame in scene_of(graph).frames if frame.nodes > 1]
+    assert frames
+    for frame in frames:
+        assert (frame.forward_ns, frame.untimed) == (1000 * frame.nodes, 0)
+
+
+def test_a_heat_of_which_not_everything_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "graphlens.views.scene_dot.HEATS", {"time": Heat(lambda box: box.forward_ns, "measured forward time")}
+    )
+    scene = measured(scene_of(small_graph()), 300, 100)
+    dot = scene_dot(scene, Look(heat="time"))
+
+    assert "75.0 %" in words_of(dot)
+    assert "25.0 %" in words_of(dot)
+    assert len(re.findall(r"gl-heat\d", dot)) == 2  # neither leaves nor what was not measured
+    assert "share of all measured forward time" in dot
+    assert "were not measured" in dot
+    for box in (whole := scene_of(small_graph())).boxes:
+        box.forward_ns = 1
+    assert "were not measured" not in scene_dot(whole, Look(heat="time"))
+
+
+def shared_leaf() -> torch.Tensor:
+    x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    y = x
+    for f in (torch.sin, torch.exp, torch.tanh, torch.cos, torch.sigmoid):
+        y = f(y * w)
+    return y.sum()
+
+
+def test_each_copy_of_a_leaf_states_the_share_of_the_leaf() -> None:
+    graph = graph_of(shared_leaf)
+    scene = scene_of(graph, expand="raw")
+    dot = scene_dot(scene, Look(heat="count"))
+
+    copies = [words_of(line) for line in dot.splitlines() if "dashed" in line]
+    assert len(copies) == 5
+    for copy in copies:
+        assert f"{100 / len(graph):.1f} % · drawn 5 times" in copy
+        assert "gl-heat5" in copy
+    assert "drawn 5 times" not in scene_dot(scene, Look())  # without heat there is no share to explain
+    assert "drawn 5 times" not in scene_dot(scene, Look(heat="bytes"))  # a leaf saves nothing
+
+
+def test_boxes_that_touch_are_the_boxes_of_the_chain_in_order(program: str) -> None:
+    scene = SCENES["large"]()
+    dot = scene_dot(scene, Look())
+    chain = [box.title for box in scene.boxes if box.title not in ("Mul", "Sum") and box.kind == "function"]
+    [stack] = [line for line in dot.splitlines() if "gl-stack" in line and chain[0] in line]
+
+    assert re.findall(r"<td[^>]*>(\w+)", stack) == chain
+    assert dot.count("boxes that touch") == 1
+    assert len(heads(dot)) == len(scene.arrows) - dot.count("</tr><tr>")
+    svg = layout.lay_out(dot, "svg")
+    assert [word for word in texts(svg).split() if word in set(chain)] == chain
+
+
+def test_small_pictures_have_no_stacks() -> None:
+    for name in SCENES.keys() - {"large"}:
+        assert "gl-stack" not in scene_dot(SCENES[name](), Look())
+
+
+def test_pointing_at_a_stack_tells_all_its_nodes() -> None:
+    scene = SCENES["large"]()
+    tips = [tip for tip in box_tips(scene).values() if "\n" in tip]
+    assert tips[0].splitlines()[:2] == ["SinBackward0: node 2", "NegBackward0: node 3"]
+
+
+def test_every_box_of_a_stack_has_its_own_shade_and_share() -> None:
+    scene = SCENES["large"]()
+    lines = scene_dot(scene, Look(heat="bytes")).splitlines()
+    [stack] = [line for line in lines if "gl-stack" in line and "Sin" in line]
+    cells = re.findall(r'bgcolor="(#\w+)"[^>]*>(\w+)(.*?)</td>', stack)
+    assert len(cells) == 40
+    for colour, name, told in cells:  # the sine keeps its input, a sign nothing
+        assert ("saves 12 B" in told and "%" in told) == (name == "Sin")
+        assert (colour == LIGHT.heat[0]) == (name == "Neg")
+
+
+BORDERS = {
+    **{name: SCENES[name] for name in ("wasteful", "nested")},
+    "ensemble": lambda: scene_of(graph_of(lambda: ensemble()[0])),
+}
+
+
+@pytest.mark.parametrize("name", BORDERS)
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_no_words_lie_on_a_border(program: str, name: str, direction: str) -> None:
+    svg = ElementTree.fromstring(layout.lay_out(scene_dot(BORDERS[name](), Look(direction=direction)), "svg"))
+    groups = {kind: [g for g in svg.iter(f"{SVG}g") if kind in g.get("class", "")] for kind in ("gl-frame", "node")}
+    frames = []
+    for group in groups["gl-frame"]:
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", group.find(f"{SVG}path").get("d"))]
+        frames.append((min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])))
+    remarks = [g.find(f"{SVG}text") for g in groups["node"] if re.search("gl-(remark|carried)", g.get("class"))]
+    assert remarks
+    assert frames
+    for text in remarks:
+        wide = 3.6 * len(text.text)  # of 9 points
+        x0 = float(text.get("x")) - (wide / 2 if text.get("text-anchor") == "middle" else 0)
+        x1, y0, y1 = x0 + wide, float(text.get("y")) - 7, float(text.get("y")) + 2
+        for left, top, right, bottom in frames:
+            inside = left <= x0 and x1 <= right and top <= y0 and y1 <= bottom
+            outside = x1 <= left or right <= x0 or y1 <= top or bottom <= y0
+            assert inside or outside, text.text
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_layers_of_a_transformer_are_no_strip(program: str, name: str) -> None:
+    """With an arrow between all boxes they were 3,200 to 3,400 points high, and twice as high as wide or more."""
+    torch.manual_seed(0)
+    loss, model = MODELS[name][0]()
+    scene = scene_of(capture({"loss": loss}, dict(model.named_parameters())))
+    svg = ElementTree.fromstring(layout.lay_out(scene_dot(scene, Look(title=name)), "svg"))
+    width, height = (float(part) for part in svg.get("viewBox").split()[2:])
+
+    assert height < 2_300
+    assert height < 2 * width

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from graphlens.views.palette import DARK, LIGHT
 from graphlens.views.svg import finish_svg, id_prefix
 
 RAW = b"""<?xml version="1.0"?>
@@ -56,15 +57,32 @@ def test_two_pictures_share_no_id() -> None:
     assert one & two == set()
 
 
-def test_the_dark_style_holds_for_one_picture() -> None:
-    style = ElementTree.fromstring(
-        finish_svg(RAW, title="t", description="d", prefix="p", adapts=True)
-    ).find(f"{SVG}style")  # fmt: skip
+def rules(**options: bool) -> list[str]:
+    done = finish_svg(RAW, title="t", description="d", prefix="p", adapts=True, **options)
+    return ElementTree.fromstring(done).find(f"{SVG}style").text.splitlines()
 
-    rules = [line for line in style.text.splitlines() if "{" in line][1:]
-    assert style.text.startswith("@media (prefers-color-scheme: dark) {")
-    assert rules
-    assert all(rule.startswith("#p ") for rule in rules)
+
+def test_the_style_holds_for_one_picture() -> None:
+    assert len(rules()) > 20
+    assert all(rule.startswith(("#p ", "#p:root ")) for rule in rules())
+
+
+def test_colours_follow_the_page_and_not_the_readers_system() -> None:
+    """A page that is always light would else get the picture for dark ones from a reader whose system is dark."""
+    assert not any("prefers-color-scheme" in rule for rule in rules())
+    assert [rule for rule in rules() if "color-scheme" in rule] == ["#p:root { color-scheme: light dark; }"]
+    assert "#p text { fill: currentColor; }" in rules()
+    for tones in (LIGHT.boxes["leaf"], DARK.boxes["leaf"]):
+        assert all(any(tone in rule for rule in rules() if ".gl-leaf " in rule) for tone in tones)
+
+
+def test_every_fill_of_a_stack_has_its_dark_tone() -> None:
+    for light, dark in zip(LIGHT.heat, DARK.heat, strict=True):
+        assert f'#p .gl-stack polygon[fill="{light.lower()}"] {{ fill: light-dark({light}, {dark}); }}' in rules()
+
+
+def test_it_is_no_wider_than_the_page_around_it() -> None:
+    assert finished().get("style") == "max-width: 100%; height: auto"
 
 
 @pytest.mark.parametrize(

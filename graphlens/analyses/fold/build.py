@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphlens.analyses.fold.choice import choose
-from graphlens.analyses.fold.labels import common_heads, heads_label, leaf_label, ops_label, short_op
+from graphlens.analyses.fold.labels import Calls, common_heads, heads_label, leaf_label, ops_label, short_op
 from graphlens.analyses.fold.leaves import Family, families
 from graphlens.analyses.fold.links import draw_links
 from graphlens.analyses.fold.records import Box, FoldedGraph, Group, Item, Link, Paths, Totals
@@ -107,12 +107,12 @@ class _Folding:
             level = family.level if family else self.level[place]
             inside.setdefault(level, []).append((place, self._box(place, family, totals[place])))
         of_group = _links_by_group(links)
-        heads = [common_heads(self._own_names(loop)) for loop in self.loops]
+        labels = self._labels()
         groups: list[Group] = []
         for number in reversed(range(len(self.loops))):
             loop = self.loops[number]
             body = _ordered(inside.pop(number))
-            group = self._group(number, body, of_group.get(number, []), heads)
+            group = self._group(number, body, of_group.get(number, []), labels[number])
             groups.append(group)
             inside.setdefault(loop.parent, []).append((loop.starts[0], group))
         return _ordered(inside.get(None, [])), tuple(reversed(groups))
@@ -135,12 +135,8 @@ class _Folding:
         label = leaf_label([nodes[order[leaf]].name for leaf in family.places])
         return Box(order[place], totals.nodes, family.copies, label, totals)
 
-    def _group(
-        self, number: int, body: tuple[Item, ...], links: Sequence[Link], heads: Sequence[tuple[str, ...]]
-    ) -> Group:
+    def _group(self, number: int, body: tuple[Item, ...], links: Sequence[Link], label: str) -> Group:
         loop = self.loops[number]
-        outer = self.loops[loop.parent].drawn if loop.parent is not None else 0
-        inside = heads[loop.parent][outer] if loop.parent is not None and heads[loop.parent] else ""
         nodes, order = self.graph.nodes, self.sequence.order
         ops = [nodes[item.node].op for item in body if isinstance(item, Box) and nodes[item.node].kind != "leaf"]
         ops = ops or [nodes[order[place]].op for place in loop.body]
@@ -155,7 +151,7 @@ class _Folding:
             loop.starts,
             loop.period,
             loop.drawn,
-            heads_label(heads[number], inside) if heads[number] else ops_label(ops),
+            label or ops_label(ops),
             Totals(*(sum(column) for column in zip(*(item.totals for item in body), strict=True))),
             tuple(link for link in links if link.carried_by == number),
             tuple(link for link, how in enters if how == "first"),
@@ -164,6 +160,23 @@ class _Folding:
             tuple(link for link in links if any(crossing.group == number for crossing in link.leaves)),
             loop.wires,
         )
+
+    def _labels(self) -> list[str]:
+        """What the groups are called after their leaves or their modules; "" for others."""
+        calls = Calls(self.graph, self.sequence.order) if self.graph.calls else None
+        heads: list[tuple[str, ...]] = []
+        labels = []
+        for loop in self.loops:  # parents before children
+            of_parent = heads[loop.parent] if loop.parent is not None else ()
+            inside = of_parent[self.loops[loop.parent].drawn] if loop.parent is not None and of_parent else ""
+            own, label = common_heads(self._own_names(loop)), ""
+            if own:
+                label = heads_label(own, inside)
+            elif calls is not None:
+                label, own = calls.label(loop.starts, loop.period, inside)
+            heads.append(own)
+            labels.append(label)
+        return labels
 
     def _own_names(self, loop: Loop) -> list[list[str]]:
         """For each slot in which each iteration reads a leaf of its own, the names of the leaves."""

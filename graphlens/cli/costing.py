@@ -1,0 +1,68 @@
+"""What `graphlens stats --cost` prints: the same rows, with times, FLOPs and bytes moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from graphlens.cli.common import build_program, page, progressing
+from graphlens.errors import MeasureError, NoGraphError
+from graphlens.targets import parse_target
+
+if TYPE_CHECKING:
+    from graphlens.analyses.cost import CostTable
+    from graphlens.graph import GradGraph
+    from graphlens.records import CostRun
+
+
+def print_costs(
+    target: str,
+    settings: tuple[str, ...],
+    by: str,
+    depth: int | None,
+    *,
+    repeats: int,
+    as_json: bool,
+    as_csv: bool,
+    quiet: bool,
+) -> None:
+    """Measure a target's nodes, and print one row per op, module or line of code."""
+    from graphlens.views.cost_report import cost_csv, cost_report
+    from graphlens.views.documents import cost_document, to_json
+
+    graph, table, run = _measured(target, settings, by, depth, repeats=repeats, quiet=quiet)
+    if as_json:
+        click.echo(to_json(cost_document(target, table, run)))
+    elif as_csv:
+        click.echo(cost_csv(table), nl=False)
+    else:
+        click.echo(cost_report(target, graph, table, run, **page()), nl=False)
+
+
+def _measured(
+    text: str, settings: tuple[str, ...], by: str, depth: int | None, *, repeats: int, quiet: bool
+) -> tuple[GradGraph, CostTable, CostRun]:
+    target = parse_target(text)
+    if target.kind == "saved":
+        raise MeasureError(f"{text} is a saved graph, which cannot be run; name the target it was captured from")
+    with progressing(quiet) as progress:
+        progress(f"{text}: loading torch")
+        program = build_program(target, settings)
+        import torch
+
+        from graphlens.analyses.cost import cost_table
+        from graphlens.analyses.counts import row_keys
+        from graphlens.capture.costing import measure_costs
+        from graphlens.capture.machine import calibrate
+        from graphlens.capture.resolve import user_code
+        from graphlens.capture.trace import observe
+
+        with user_code(target, "the backward pass"):
+            graph = observe(program, progress=progress).graph
+            if graph is None:
+                raise NoGraphError(f"{text}: no output has a backward graph; `graphlens check {text}` says why")
+            costly, run, _ = measure_costs(program, graph, repeats, progress=progress)
+        progress("measuring this machine")
+        machine = calibrate(str(graph.meta.get("dtype", "float32")), torch.get_num_threads())
+        return costly, cost_table(costly, row_keys(costly, by, depth), by, machine), run

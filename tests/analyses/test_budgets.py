@@ -1,0 +1,65 @@
+"""Budgets: ratios by hand, and what cannot be checked."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from graphlens.analyses.budgets import check_budgets
+from graphlens.analyses.comparison import compare_records
+from graphlens.errors import MeasureError
+from graphlens.graph import Edge, GradGraph, Node, Output, SavedTensor
+from graphlens.records import RunRecord, Timing
+
+
+def chain(length: int, sizes: tuple[int | None, ...] = ()) -> GradGraph:
+    """x → `length` ops; the k-th op saves one tensor of sizes[k] bytes."""
+    nodes = [Node("AccumulateGrad", "leaf", name="x"), *(Node("ExpBackward0", seq=k) for k in range(length))]
+    edges = [Edge(k + 1, k, (0,), (0,)) for k in range(length)]
+    saved = [
+        SavedTensor(k + 1, "result", (), "float32", "cpu", size, None if size is None else k, size, None)
+        for k, size in enumerate(sizes)
+    ]
+    return GradGraph(nodes, edges, saved, outputs=[Output("y", length, 0, (), "float32")]).check()
+
+
+def seconds(median: float) -> Timing:
+    return Timing(median, median, median, 3)
+
+
+def test_ratios_by_hand() -> None:
+    a = RunRecord("a", chain(5, (400, 200)), forward=seconds(0.3), backward=seconds(0.5))
+    b = RunRecord("b", chain(2, (300,)), forward=seconds(0.1), backward=seconds(0.1))
+
+    nodes, saved, time = check_budgets(compare_records(a, b), {"nodes": 2.0, "saved": 1.9, "time": 4.0})
+
+    assert (nodes.a, nodes.b, nodes.ratio, nodes.is_exceeded) == (6, 3, 2.0, False)
+    assert (saved.a, saved.b, saved.ratio, saved.is_exceeded) == (600, 300, 2.0, True)
+    assert time.ratio == pytest.approx(4.0)
+    assert str(nodes) == "nodes: 2.000 × of at most 2.000 ×"
+
+
+def test_nothing_against_nothing_is_once_and_something_against_nothing_is_endless() -> None:
+    a, b = RunRecord("a", chain(2, (8,))), RunRecord("b", chain(2))
+
+    (over,) = check_budgets(compare_records(a, b), {"saved": 1e9})
+    (even,) = check_budgets(compare_records(b, b), {"saved": 1.0})
+
+    assert (over.ratio, over.is_exceeded) == (math.inf, True)
+    assert (even.ratio, even.is_exceeded) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "message"),
+    [
+        ("time", RunRecord("a", chain(2)), r"--max-time-ratio cannot be checked for a: it was not timed"),
+        ("nodes", RunRecord("a", None), r"--max-nodes-ratio cannot be checked for a: it has no backward graph"),
+        ("saved", RunRecord("a", chain(2, (None,))), r"--max-saved-ratio cannot be checked for a: .* hides"),
+    ],
+)
+def test_what_was_not_measured_is_not_kept(name: str, a: RunRecord, message: str) -> None:
+    b = RunRecord("b", chain(2), forward=seconds(1), backward=seconds(1))
+
+    with pytest.raises(MeasureError, match=message):
+        check_budgets(compare_records(a, b), {name: 1.0})

@@ -1,0 +1,48 @@
+"""graphlens compare as a gate in CI."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.commands import run_cli
+
+PAIR = ("compare", "wasteful", "efficient", "--set", "n=2")  # 21 nodes against 14
+
+
+def test_a_budget_that_is_kept_leaves_the_exit_code_at_0() -> None:
+    done = run_cli(*PAIR, "--max-nodes-ratio", "1.5", "--max-saved-ratio", "100", "--max-time-ratio", "1e6")
+
+    assert done.code == 0, done.err
+    assert "nodes      1.500 ×    1.5 ×  kept" in done.out
+
+
+def test_a_budget_that_is_exceeded_gives_1_and_the_whole_report() -> None:
+    done = run_cli(*PAIR, "--max-nodes-ratio", "1.4")
+
+    assert done.code == 1
+    assert "nodes     1.500 ×    1.4 ×  exceeded" in done.out
+    assert "grad_fn nodes" in done.out
+
+
+def test_budgets_in_json() -> None:
+    done = run_cli(*PAIR, "--max-nodes-ratio", "1.4", "--json")
+
+    assert done.code == 1
+    assert json.loads(done.out)["budgets"] == {"nodes": {"ratio": 1.5, "limit": 1.4, "exceeded": True}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-time-ratio", "2", "--repeats", "0"), "cannot be checked for wasteful: it was not timed"),
+        (("--max-nodes-ratio", "nan"), "nan is no budget; give a finite number"),
+        (("--max-nodes-ratio", "-1"), "-1.0 is not in the range x>=0"),
+    ],
+)
+def test_a_budget_that_cannot_be_checked(options: tuple[str, ...], message: str) -> None:
+    done = run_cli(*PAIR, *options)
+
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
