@@ -39,6 +39,8 @@ class Program:
         times_forward: whether a call of `forward` is the forward pass and nothing besides.
         options: what it was built with, for the record.
         subject: where it came from, if that was a subject.
+        anew: forgets what was made to find out what the program is, so that the next pass makes
+            everything itself, and a recorder sees it all.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Program:
     times_forward: bool = True
     options: Mapping[str, object] = field(default_factory=dict)
     subject: Subject | None = None
+    anew: Callable[[], None] = lambda: None
 
     @property
     def meta(self) -> dict[str, object]:

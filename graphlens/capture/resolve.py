@@ -78,7 +78,7 @@ def _tensors(target: Target, first: Any, build: Callable[[], Any]) -> Program:
         made = pending.pop() if pending else build()
         return (made,) if isinstance(made, torch.Tensor) else made
 
-    return tensors_program(target.text, make)
+    return replace(tensors_program(target.text, make), anew=pending.clear)
 
 
 def _described(value: object) -> str:

@@ -149,6 +149,8 @@ def observe(
     """
     progress(f"{program.name}: running")
     required = {name: tensor.requires_grad for name, tensor in program.leaves.items()}
+    if diagnose:
+        program.anew()
     start = Start.of(program) if diagnose else None
     recorder = recorder_of(program, stacks=stacks)
     recorder.watch(program.leaves)

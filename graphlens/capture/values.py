@@ -10,7 +10,6 @@ from weakref import ref
 
 import numpy
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from graphlens.flow import DIFFERENTIABLE, LEAF, PYTHON, REQUIRES_GRAD, UNSEEN
 
@@ -37,18 +36,20 @@ class Values:
 
     Attributes:
         known: per id of a tensor or array a weak reference to it, and its number.
-        written: per address of a storage that was written to, a weak reference to it and the number
-            of what was written last; a storage's address is not used again while that is held.
+        written: per address of a storage that was written to, weak references to the tensors it was
+            written through, and the number of what was written last. While one of them lives the
+            address is that storage's. A weak reference to the storage itself would keep a piece of
+            the heap in the very place that its memory leaves, so that the next one does not fit.
     """
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[ref[Any], int]] = {}
-        self.written: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.written: dict[int, tuple[tuple[ref[Any], ...], int]] = {}
         self._next = itertools.count().__next__  # atomic: several threads number their values
         self._flags = bytearray(_BLOCK)
         self._grows = threading.Lock()
         self._floats: dict[int, tuple[float, int]] = {}  # they have no weak references; they are small
-        self._shared: dict[int, int] = {}  # per id of an array the address of the storage it lies in
+        self._shared: dict[int, ref[Any]] = {}  # per id of an array the storage it lies in
         self._aliases: dict[int, tuple[ref[Any], ref[Any]]] = {}  # what shares memory with no history in common
 
     def flags(self) -> bytes:
@@ -97,7 +98,7 @@ class Values:
                 number = self.find(item)
                 found.append(self.add(item, UNSEEN) if number is None else number)
                 if self.written:
-                    self._read_memory(_address(item), -1 if number is None else number, found)
+                    self._read_memory(_storage(item), -1 if number is None else number, found)
             elif item.__class__ in EMPTY:
                 pass
             elif isinstance(item, (list, tuple)):
@@ -128,11 +129,12 @@ class Values:
         if number is not None:
             found.append(number)
             if self.written:
-                self._read_memory(self._shared.get(id(array), 0), number, found)
+                storage = self._shared.get(id(array))
+                self._read_memory(None if storage is None else storage(), number, found)
 
     def _read_memory(self, address: int, number: int, found: list[int]) -> None:
         entry = self.written.get(address)
-        if entry is not None and entry[1] > number:
+        if entry is not None and entry[1] > number and any(holder() is not None for holder in entry[0]):
             found.append(entry[1])
 
     def write(self, tensor: torch.Tensor, *, memory: bool = True) -> tuple[list[int], list[int]]:
@@ -147,7 +149,9 @@ class Values:
         before, after = [self.of(tensor)], [self.add(tensor)]
         if memory:
             more: list[int] = []
+            holders = [ref(tensor)]
             for other in self._sources(tensor):
+                holders.append(ref(other))
                 numbers: list[int] = []
                 self.read((other,), numbers)
                 before.append(numbers[0])
@@ -156,8 +160,7 @@ class Values:
             before.extend(more)
             address = _address(tensor)
             if address:
-                entry = self.written.get(address)
-                self.written[address] = (entry[0] if entry is not None else _hold(tensor), after[0])
+                self.written[address] = (tuple(holders), after[0])
         return before, after
 
     def _sources(self, tensor: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -183,7 +186,10 @@ class Values:
         if isinstance(value, numpy.ndarray):
             number = self._python()
             self.known[id(value)] = (ref(value), number)
-            self._shared[id(value)] = _address(source) if isinstance(source, torch.Tensor) else 0
+            storage = _storage(source) if isinstance(source, torch.Tensor) else None
+            self._shared.pop(id(value), None)
+            if storage is not None:
+                self._shared[id(value)] = ref(storage)
             return number
         floats = list(_floats_in(value))
         if not floats:
@@ -206,7 +212,7 @@ class Values:
                 now = [number]
                 if self.written:
                     # What it shares memory with was written since: that is where its values come from.
-                    self._read_memory(_address(tensor), number, now)
+                    self._read_memory(_storage(tensor), number, now)
                 found[name] = now[-1]
         return found
 
@@ -229,19 +235,13 @@ def _base(tensor: torch.Tensor) -> torch.Tensor | None:
         return tensor._base
 
 
-def _address(tensor: torch.Tensor) -> int:
-    """The address of a tensor's storage; 0 if it has none of its own, as a sparse one."""
+def _storage(tensor: torch.Tensor) -> Any:
+    """A tensor's storage, always the same object; None if it has none of its own, as a sparse one."""
     try:
         with torch._C.DisableTorchFunctionSubclass():
-            return int(tensor.untyped_storage()._cdata)
+            return tensor.untyped_storage()
     except (RuntimeError, NotImplementedError):
-        return 0
-
-
-def _hold(tensor: torch.Tensor) -> StorageWeakRef:
-    """Keep the address of a tensor's storage from being used again, but not its memory."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return None
 
 
 def _floats_in(value: Any) -> list[float]:

@@ -82,12 +82,14 @@ def build_program(target: Target, settings: tuple[str, ...]) -> Program:
 
 
 def run_target(
-    text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool, times: bool = False
-) -> RunRecord:
+    text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool, times: bool = False,
+    lines: bool = False,
+) -> RunRecord:  # fmt: skip
     """Run or load a target; a saved graph gives a record with a graph and nothing else.
 
     Args:
         times: whether the nodes tell the time of their forward op; those of a saved graph do if it was saved so.
+        lines: whether all nodes must know their line; a factory of finished tensors is then called once more.
     """
     from graphlens.records import RunRecord
 
@@ -97,6 +99,8 @@ def run_target(
     with progressing(quiet) as progress:
         progress(f"{text}: loading torch")
         program = build_program(target, settings)
+        if lines:
+            program.anew()
         from graphlens.capture.resolve import user_code
         from graphlens.capture.trace import observe
 
@@ -104,9 +108,11 @@ def run_target(
             return observe(program, repeats=repeats, backward=backward, times=times, progress=progress).record()
 
 
-def target_graph(text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False) -> GradGraph:
-    """The backward graph of a target, run once, or loaded; `times` as in `run_target`."""
-    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet, times=times)
+def target_graph(
+    text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False, lines: bool = False
+) -> GradGraph:
+    """The backward graph of a target, run once, or loaded; `times` and `lines` as in `run_target`."""
+    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet, times=times, lines=lines)
     if run.graph is None:
         raise NoGraphError(
             f"{text}: no output has a backward graph; the value left the graph on its way (detach, no_grad, "

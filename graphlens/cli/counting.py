@@ -71,7 +71,7 @@ def stats(
         )  # fmt: skip
         return
     times = time or sort == "time"
-    graph = target_graph(target, settings, quiet=quiet, times=times)
+    graph = target_graph(target, settings, quiet=quiet, times=times, lines=times or by != "op")
     from graphlens.analyses import counts
     from graphlens.views.documents import stats_document, to_json
     from graphlens.views.stats_report import stats_csv, stats_report

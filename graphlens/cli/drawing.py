@@ -113,6 +113,8 @@ def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, P
     from graphlens.capture.build import capture
     from graphlens.capture.program import recorder_of
 
+    if options["lines"] or options["heat"] == "time" or options["group"] == "module":
+        program.anew()
     with recorder_of(program) as recorder:
         made = program.forward()
     if not made.roots:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy
@@ -248,7 +249,7 @@ def whatever_is_there(item: Any) -> Callable[[], Any]:
 
 FAULTS: dict[str, dict[str, Any]] = {
     "a dead tensor's number goes to its successor": {"share": lambda self, made, source: None, "find": number_by_id},
-    "views do not hear of writes": {"_read_memory": lambda self, address, number, found: None},
+    "views do not hear of writes": {"_read_memory": lambda self, storage, number, found: None},
     "bases are not renumbered": {"_sources": lambda self, tensor: iter(()), "_read_memory": lambda *_: None},
     "numbers have no identity": {"escape": lambda self, value, source: None},
 }
@@ -357,7 +358,7 @@ def test_ids_that_are_used_again() -> None:
     assert found == {"last": {"b"}, "fresh": set()}
 
 
-def test_addresses_of_storages_that_are_used_again() -> None:
+def test_storages_whose_ids_are_used_again() -> None:
     def program(a: torch.Tensor, b: torch.Tensor, *rest: torch.Tensor) -> dict[str, torch.Tensor]:
         old = b.clone()
         views = []
@@ -440,10 +441,21 @@ def test_nothing_is_kept_alive() -> None:
     recorder = Recorder({})
     x = torch.ones(3)
     with recorder:
-        made: Iterable[torch.Tensor] = [x * 2, (x * 3)[1:], x.detach(), x.clone().mul_(2)]
-        kept = [torch.UntypedStorage._weak_ref(item.untyped_storage()) for item in made[:2] + made[3:]]
+        made = [x * 2, (x * 3)[1:], x.clone().mul_(2), torch.empty(3).uniform_(), torch.tensor(x.numpy())]
+        kept = [weakref.ref(item) for item in made] + [weakref.ref(item.untyped_storage()) for item in made]
     del made
     gc.collect()
-    assert [torch.UntypedStorage._expired(handle) for handle in kept] == [True] * 3
-    for handle in kept:
-        torch.UntypedStorage._free_weak_ref(handle)
+    assert {item() for item in kept} == {None}
+
+
+def test_a_storage_has_one_python_object_for_life() -> None:
+    """The recorder tells storages apart by it."""
+    tensor = torch.ones(3)
+    storage = weakref.ref(tensor.untyped_storage())
+    gc.collect()
+    view = tensor[1:]
+    del tensor
+    assert storage() is view.untyped_storage() is view.detach().untyped_storage()
+    del view
+    gc.collect()
+    assert storage() is None

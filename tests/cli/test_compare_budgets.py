@@ -22,7 +22,7 @@ def test_a_budget_that_is_exceeded_gives_1_and_the_whole_report() -> None:
     done = run_cli(*PAIR, "--max-nodes-ratio", "1.4")
 
     assert done.code == 1
-    assert "nodes     1.500 ×    1.4 ×  exceeded" in done.out
+    assert "nodes      1.500 ×    1.4 ×  exceeded" in done.out
     assert "grad_fn nodes" in done.out
 
 

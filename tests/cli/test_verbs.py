@@ -167,7 +167,7 @@ def test_compare() -> None:
 def test_compare_as_json() -> None:
     found = document("compare", "wasteful", "efficient", *QUICK, "--repeats", "1")
 
-    assert set(found) == {"a", "b", "output", "gradients", "time", "why"}
+    assert set(found) == {"a", "b", "output", "gradients", "time", "why", "budgets"}
     assert (found["gradients"]["A"]["a"], found["gradients"]["A"]["b"]) == ("value", "none")
     assert found["time"]["backward"]["ratio"] == pytest.approx(
         found["time"]["backward"]["a"]["median"] / found["time"]["backward"]["b"]["median"]
@@ -243,7 +243,7 @@ def test_help_and_version() -> None:
     out = text("--help")
 
     assert [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()] == [
-        "run", "stats", "compare", "render", "save", "lessons",
+        "run", "stats", "check", "compare", "render", "save", "lessons",
     ]  # fmt: skip
     assert text("-h") == out
     assert text("--version") == "graphlens 0.1.0\n"

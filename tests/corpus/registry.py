@@ -92,6 +92,8 @@ def _from_seed(function: Build) -> Build:
     @functools.wraps(function)
     def build() -> Subject:
         torch.manual_seed(0)
+        # torch.compile switches the checks of distributions off for the whole process.
+        torch.distributions.Distribution.set_default_validate_args(True)
         subject = function()
         return subject if subject.name else replace(subject, name=function.__name__)
 
