@@ -36,15 +36,15 @@ class Values:
 
     Attributes:
         known: per id of a tensor or array a weak reference to it, and its number.
-        written: per address of a storage that was written to, weak references to the tensors it was
-            written through, and the number of what was written last. While one of them lives the
-            address is that storage's. A weak reference to the storage itself would keep a piece of
-            the heap in the very place that its memory leaves, so that the next one does not fit.
+        written: per id of a storage that was written to a weak reference to it, and the number of what
+            was written last. A storage keeps its Python object for as long as it lives.
+            (A `StorageWeakRef` would keep a piece of the heap in the very place that the storage's
+            memory leaves, so that the next one does not fit.)
     """
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[ref[Any], int]] = {}
-        self.written: dict[int, tuple[tuple[ref[Any], ...], int]] = {}
+        self.written: dict[int, tuple[ref[Any], int]] = {}
         self._next = itertools.count().__next__  # atomic: several threads number their values
         self._flags = bytearray(_BLOCK)
         self._grows = threading.Lock()
@@ -132,9 +132,9 @@ class Values:
                 storage = self._shared.get(id(array))
                 self._read_memory(None if storage is None else storage(), number, found)
 
-    def _read_memory(self, address: int, number: int, found: list[int]) -> None:
-        entry = self.written.get(address)
-        if entry is not None and entry[1] > number and any(holder() is not None for holder in entry[0]):
+    def _read_memory(self, storage: Any, number: int, found: list[int]) -> None:
+        entry = self.written.get(id(storage))
+        if entry is not None and entry[1] > number and entry[0]() is storage:
             found.append(entry[1])
 
     def write(self, tensor: torch.Tensor, *, memory: bool = True) -> tuple[list[int], list[int]]:
@@ -149,18 +149,16 @@ class Values:
         before, after = [self.of(tensor)], [self.add(tensor)]
         if memory:
             more: list[int] = []
-            holders = [ref(tensor)]
             for other in self._sources(tensor):
-                holders.append(ref(other))
                 numbers: list[int] = []
                 self.read((other,), numbers)
                 before.append(numbers[0])
                 more.extend(numbers[1:])
                 after.append(self.add(other))
             before.extend(more)
-            address = _address(tensor)
-            if address:
-                self.written[address] = (tuple(holders), after[0])
+            storage = _storage(tensor)
+            if storage is not None:
+                self.written[id(storage)] = (ref(storage), after[0])
         return before, after
 
     def _sources(self, tensor: torch.Tensor) -> Iterator[torch.Tensor]:
