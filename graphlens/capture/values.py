@@ -229,6 +229,8 @@ def _look(tensor: torch.Tensor) -> int:
 
 
 def _base(tensor: torch.Tensor) -> torch.Tensor | None:
+    if type(tensor) in _PLAIN:
+        return tensor._base
     with torch._C.DisableTorchFunctionSubclass():
         return tensor._base
 
@@ -236,6 +238,8 @@ def _base(tensor: torch.Tensor) -> torch.Tensor | None:
 def _storage(tensor: torch.Tensor) -> Any:
     """A tensor's storage, always the same object; None if it has none of its own, as a sparse one."""
     try:
+        if type(tensor) in _PLAIN:
+            return tensor.untyped_storage()
         with torch._C.DisableTorchFunctionSubclass():
             return tensor.untyped_storage()
     except (RuntimeError, NotImplementedError):
