@@ -28,16 +28,18 @@ def print_costs(
     quiet: bool,
 ) -> None:
     """Measure a target's nodes, and print one row per op, module or line of code."""
+    from graphlens.analyses.overhead import overhead_findings
     from graphlens.views.cost_report import cost_csv, cost_report
     from graphlens.views.documents import cost_document, to_json
 
     graph, table, run = _measured(target, settings, by, depth, repeats=repeats, quiet=quiet)
+    findings = () if table.machine is None else tuple(overhead_findings(graph, table.machine))
     if as_json:
-        click.echo(to_json(cost_document(target, table, run)))
+        click.echo(to_json(cost_document(target, table, run, findings)))
     elif as_csv:
         click.echo(cost_csv(table), nl=False)
     else:
-        click.echo(cost_report(target, graph, table, run, **page()), nl=False)
+        click.echo(cost_report(target, graph, table, run, findings=findings, **page()), nl=False)
 
 
 def _measured(

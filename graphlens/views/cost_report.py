@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.cost import CostRow, CostTable
+from graphlens.analyses.findings import Finding
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Machine
 from graphlens.units import bytes_text, count_text, percent_text, seconds_text, significant
@@ -20,10 +21,20 @@ _MOST_ROWS = 30
 
 
 def cost_report(
-    title: str, graph: GradGraph, costs: CostTable, run: CostRun, *, width: int = 80, colour: bool = False
+    title: str,
+    graph: GradGraph,
+    costs: CostTable,
+    run: CostRun,
+    *,
+    findings: Sequence[Finding] = (),
+    width: int = 80,
+    colour: bool = False,
 ) -> str:
     """Time, FLOPs and bytes moved per row, and what they were measured with."""
-    parts = [*_parts(title, graph, costs, run, width), next_steps(f"graphlens render {title} --heat time -o graph.svg")]
+    parts = list(_parts(title, graph, costs, run, width))
+    for finding in findings:
+        parts.append(paragraph(finding.claim, width=width, indent="       ", first=f"{finding.code}  "))
+    parts.append(next_steps(f"graphlens render {title} --heat time -o graph.svg"))
     return to_text(parts, width=width, colour=colour)
 
 

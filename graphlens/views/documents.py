@@ -101,7 +101,9 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
     }
 
 
-def cost_document(target: str, costs: CostTable, run: CostRun) -> dict[str, Any]:
+def cost_document(
+    target: str, costs: CostTable, run: CostRun, findings: Sequence[Finding] = ()
+) -> dict[str, Any]:
     """`graphlens stats --cost --json`. Nanoseconds, FLOPs, bytes; null where not measured or not counted."""
     machine = costs.machine
     return {
@@ -111,6 +113,7 @@ def cost_document(target: str, costs: CostTable, run: CostRun) -> dict[str, Any]
         "total": _cost(costs.total),
         "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
         "hook_ns": run.hook_ns,
+        "findings": [_finding(finding) for finding in findings],
         "not_counted": dict(run.uncounted),
         "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
         "machine": None
