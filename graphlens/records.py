@@ -38,7 +38,8 @@ class CostRun:
 
     `plain` and `hooked` are the backward pass without and with hooks, `coverage` the sum of the
     nodes' times as a share of the plain one, `hook_ns` the nanoseconds a hook takes. `uncounted`
-    are the ops without a formula and how often they ran.
+    are the ops without a formula and how often they ran. `before_ns` and `after_ns` are what the
+    engine does before the first node and after the last one.
     """
 
     repeats: int
@@ -50,6 +51,8 @@ class CostRun:
     other_ops: int
     other_flops: int
     other_moved: int
+    before_ns: int = 0
+    after_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         {"__init__", "analyses", "capture", "cli", "errors", "files", "graph", "lessons", "records", "storage",
-         "targets", "views"},
+         "targets", "units", "views"},
         {"click", "torch"},
     ),
     "__main__": ({"cli"}, set()),

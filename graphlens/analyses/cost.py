@@ -19,7 +19,8 @@ class CostRow:
     """A group of nodes, both passes together unless the name says otherwise. Nanoseconds, FLOPs, bytes.
 
     `flops` is None if no op of the group has a formula, and a lower bound if `uncounted`, the
-    number of nodes without one, is not 0. `bound` is what most of the time is bounded by.
+    number of nodes without one, is not 0; and so are `moved` and `unsized`, the number of nodes
+    whose bytes are not known. `bound` is what most of the time is bounded by.
     """
 
     key: str
@@ -30,6 +31,7 @@ class CostRow:
     moved: int | None
     uncounted: int
     bound: str
+    unsized: int = 0
 
     @property
     def spent_ns(self) -> int | None:
@@ -97,6 +99,7 @@ def _row(key: str, nodes: Sequence[Node], machine: Machine | None) -> CostRow:
         _sum(nodes, lambda node: node.forward_moved, lambda node: node.backward_moved),
         uncounted,
         max(BOUNDS, key=lambda bound: spent[bound]) if any(spent.values()) else "unknown",
+        sum(node.forward_moved is None or node.backward_moved is None for node in work),
     )
 
 

@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.autograd.graph import Node as AutogradNode
 
+from graphlens.capture.ledger import Ledger, op_name
 from graphlens.capture.program import Pass, Program, cleared_gradients, recorder_of, run_backward
 from graphlens.capture.release import drain
 from graphlens.capture.timing import Progress, timing
@@ -35,7 +37,9 @@ class NodeTimes:
     Attributes:
         plain, hooked: seconds of the backward pass without and with hooks, measured in turns.
         order, starts: the nodes in the order in which the last repeat ran them, and when, in
-            nanoseconds after its beginning, hooks included; `end` is when it was done.
+            nanoseconds after its beginning, hooks included; `end` is when the last one was done. What
+            the engine does before the first node and after the last one belongs to no node:
+            `before` and `after` are medians of it in nanoseconds.
     """
 
     backward: tuple[int | None, ...]
@@ -46,6 +50,8 @@ class NodeTimes:
     order: tuple[int, ...]
     starts: tuple[int, ...]
     end: int
+    before: int
+    after: int
 
     @property
     def coverage(self) -> float:
@@ -73,59 +79,74 @@ def time_nodes(
     hooked: list[float] = []
     backward: list[list[int | None]] = []
     forward: list[list[int | None]] = []
-    order: list[int] = []
-    stamps: list[int] = []
-    _run(program, graph, None)  # to warm up
+    _run_plain(program, graph)  # to warm up
+    run = _run_hooked(program, graph, None)
+    before: list[int] = []
+    after: list[int] = []
     for repeat in range(repeats):
         progress(f"{program.name}: timing each node, run {repeat + 1} of {repeats}")
-        spent, _, _, made = _run(program, graph, None)
-        plain.append(spent / 1e9)
+        seconds, made = _run_plain(program, graph)
+        plain.append(seconds)
         forward.append(made)
-        spent, order, stamps, _ = _run(program, graph, hook)
-        hooked.append(spent / 1e9)
+        run = _run_hooked(program, graph, run.order[-1])
+        hooked.append(run.seconds)
         row: list[int | None] = [None] * len(graph.nodes)
-        for node, start, following in zip(order, stamps, stamps[1:], strict=False):
-            row[node] = (row[node] or 0) + max(0, round(following - start - hook))
+        for node, start, following in zip(run.order, run.starts, (*run.starts[1:], run.end), strict=True):
+            row[node] = max(0, round(following - start - hook))
         backward.append(row)
+        before.append(run.starts[0])
+        after.append(round(run.seconds * 1e9) - run.end)
     plain_timing, hooked_timing = timing(plain), timing(hooked)
     assert plain_timing is not None
     assert hooked_timing is not None
     return NodeTimes(
-        _medians(backward),
-        _medians(forward),
-        hook,
-        plain_timing,
-        hooked_timing,
-        tuple(order),
-        tuple(stamps[:-1]),
-        stamps[-1],
-    )
+        _medians(backward), _medians(forward), hook, plain_timing, hooked_timing, run.order, run.starts, run.end,
+        round(statistics.median(before)), round(statistics.median(after)),
+    )  # fmt: skip
 
 
-def _run(program: Program, graph: GradGraph, hook: float | None) -> tuple[int, list[int], list[int], list[int | None]]:
-    """One run. With a hook: nanoseconds, the nodes in order, their starts and the end. Without: forward times."""
+class _Hooked(NamedTuple):
+    """A backward pass with hooks: its nodes in order, when each began, and when the last one was done."""
+
+    seconds: float
+    order: tuple[int, ...]
+    starts: tuple[int, ...]
+    end: int
+
+
+def _run_plain(program: Program, graph: GradGraph) -> tuple[float, list[int | None]]:
+    """Run a program: seconds of the backward pass, and nanoseconds of each node's forward op."""
     with paused_collector():
-        recorder = recorder_of(program)
-        if hook is None:
-            with recorder:
-                made = program.forward()
-        else:
+        with recorder_of(program) as recorder:
             made = program.forward()
-        found = _walked(made)
-        nodes = found.nodes
-        if len(nodes) != len(graph.nodes):
-            raise MeasureError(
-                f"{program.name} makes another graph every time ({len(graph.nodes):,} nodes, then {len(nodes):,}); the "
-                "time of single nodes cannot be told"
-            )
-        forward: list[int | None] = []
-        if hook is None:
-            origins = recorder.attribution().origins
-            spent = [origins.get(seq, (None, None, None))[2] for seq in found.seqs]
-            forward = [*([None] * len(found.leaves)), *spent]
-        order: list[int] = []
-        stamps: list[int] = []
-        handles = [] if hook is None else _stamp(nodes, order, stamps)
+        found = walk_again(program, made, graph)
+        origins = recorder.attribution().origins
+        spent = [origins.get(seq, (None, None, None))[2] for seq in found.seqs]
+        with cleared_gradients(program.leaves.values()):
+            start = _clock()
+            run_backward(made.roots, program.leaves)
+            end = _clock()
+        forward = [*([None] * len(found.leaves)), *spent]
+        del made, found
+        drain()
+    return (end - start) / 1e9, forward
+
+
+def _run_hooked(program: Program, graph: GradGraph, last: int | None) -> _Hooked:
+    """Run a program with hooks.
+
+    Args:
+        last: the node that is expected to be the last one. After it the engine clears its tables away,
+            which can take longer than any node of a large graph and belongs to none.
+    """
+    with paused_collector():
+        made = program.forward()
+        nodes = walk_again(program, made, graph).nodes
+        stamps = [0] * len(nodes)
+        ends: list[int] = []
+        handles = _stamp(nodes, stamps)
+        if last is not None:
+            handles.append(nodes[last].register_hook(lambda _, __: ends.append(_clock())))
         try:
             with cleared_gradients(program.leaves.values()):
                 start = _clock()
@@ -134,25 +155,20 @@ def _run(program: Program, graph: GradGraph, hook: float | None) -> tuple[int, l
         finally:
             for handle in handles:
                 handle.remove()
-        del made, found, nodes
+        del made, nodes
         drain()
-    return end - start, order, [stamp - start for stamp in (*stamps, end)], forward
+    order = sorted((number for number, stamp in enumerate(stamps) if stamp), key=stamps.__getitem__)
+    done = ends[-1] if ends and order[-1] == last else end
+    return _Hooked((end - start) / 1e9, tuple(order), tuple(stamps[number] - start for number in order), done - start)
 
 
-def _stamp(
-    nodes: Sequence[AutogradNode], order: list[int], stamps: list[int]
-) -> list[torch.utils.hooks.RemovableHandle]:
-    """Hook every node, so that the order and the times in which they are run are written down."""
+def _stamp(nodes: Sequence[AutogradNode], stamps: list[int]) -> list[torch.utils.hooks.RemovableHandle]:
+    """Hook every node, so that the time at which it begins is written down in its place."""
 
+    # A list that grows instead takes milliseconds for some nodes, whenever it is moved.
     def hook_of(number: int) -> Callable[[object], None]:
-        def hook(
-            _: object,
-            append: Callable[[int], None] = order.append,
-            stamp: Callable[[int], None] = stamps.append,
-            clock: Callable[[], int] = _clock,
-        ) -> None:
-            append(number)
-            stamp(clock())
+        def hook(_: object, stamps: list[int] = stamps, clock: Callable[[], int] = _clock) -> None:
+            stamps[number] = clock()
 
         return hook
 
@@ -170,7 +186,7 @@ def hook_cost() -> float:
                 value = value.neg()
             end = value.sum()
             nodes = walk([torch.autograd.graph.get_gradient_edge(end).node]).nodes
-            handles = _stamp(nodes, [], []) if hooked else []
+            handles = _stamp(nodes, [0] * len(nodes)) if hooked else []
             with paused_collector():
                 start = _clock()
                 end.backward()  # type: ignore[no-untyped-call]
@@ -181,8 +197,31 @@ def hook_cost() -> float:
     return max(0.0, statistics.median(pairs))
 
 
-def _walked(made: Pass) -> Walk:
-    return walk(torch.autograd.graph.get_gradient_edge(tensor).node for tensor in made.roots.values())
+# Below a dispatch mode, as costs are counted with, reshape() takes the other way to the same view.
+_SAME = frozenset(("ReshapeAliasBackward0", "ViewBackward0"))
+
+
+def walk_again(program: Program, made: Pass, graph: GradGraph) -> Walk:
+    """The nodes of another run of a program, if they are those that its graph was captured with.
+
+    Raises:
+        MeasureError: they are others.
+    """
+    found = walk(torch.autograd.graph.get_gradient_edge(tensor).node for tensor in made.roots.values())
+    inspect = Ledger(()).node_type
+    ops = [inspect(node).op or op_name(node) for node in found.nodes]
+    if len(ops) != len(graph.nodes):
+        raise MeasureError(
+            f"{program.name} makes another graph every time ({len(graph.nodes):,} nodes, then {len(ops):,}); the "
+            "time and the costs of single nodes cannot be told"
+        )
+    for number, (op, node) in enumerate(zip(ops, graph.nodes, strict=True)):
+        if op != node.op and not {op, node.op} <= _SAME:
+            raise MeasureError(
+                f"{program.name} makes another graph every time (node {number} is {node.op}, then {op}); the time "
+                "and the costs of single nodes cannot be told"
+            )
+    return found
 
 
 def _medians(rows: Sequence[Sequence[int | None]]) -> tuple[int | None, ...]:

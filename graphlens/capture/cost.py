@@ -12,9 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from graphlens.capture.backward import walk_again
 from graphlens.capture.program import Program, cleared_gradients, run_backward
-from graphlens.capture.walk import walk
-from graphlens.errors import MeasureError
 from graphlens.graph import GradGraph
 
 _sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -22,12 +21,17 @@ _sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: i
 
 @dataclass
 class Tally:
-    """What some ops cost. FLOPs count a multiply-add as 2; `uncounted` names the ops without a formula."""
+    """What some ops cost. FLOPs count a multiply-add as 2; `uncounted` names the ops without a formula.
+
+    `unsized` counts the tensors whose bytes cannot be seen, such as sparse ones; where it is not 0,
+    `moved` says nothing.
+    """
 
     flops: int = 0
     moved: int = 0  # bytes read and written
     ops: int = 0
     uncounted: Counter[str] = field(default_factory=Counter)
+    unsized: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,7 @@ def count_costs(program: Program, graph: GradGraph) -> Costs:
     counter = _Counter()
     with counter:
         made = program.forward()
-    found = walk(torch.autograd.graph.get_gradient_edge(tensor).node for tensor in made.roots.values())
-    if len(found.nodes) != len(graph.nodes):
-        raise MeasureError(f"{program.name} makes another graph every time; its nodes' costs cannot be told")
+    found = walk_again(program, made, graph)
     first = len(found.leaves)
     forward: dict[int, Tally] = {}
     taken = set()
@@ -116,18 +118,38 @@ def count(tally: Tally, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     name = packet.__name__
     if func.is_view or name in FREE:
         return
+    outputs = _tensors([made])
+    inputs = _tensors([*args, *(value for key, value in kwargs.items() if key != "out")])
     tally.ops += 1
-    tally.moved += sum(_bytes(item) for item in _tensors([*args, *kwargs.values()])) + sum(
-        map(_bytes, _tensors([made]))
-    )
-    if packet in flop_registry:
+    _count_bytes(tally, name, inputs, outputs)
+    shapes = [tuple(tensor.shape) for tensor in inputs], [tuple(tensor.shape) for tensor in outputs]
+    plain = name if name in FORMULAS else name.removesuffix("_")
+    formula = FORMULAS.get(plain)
+    if formula is not _none and any(tensor.is_complex() or not _is_dense(tensor) for tensor in (*inputs, *outputs)):
+        tally.uncounted[name] += 1  # the formulas are those of real and dense tensors
+    elif packet in flop_registry:
         tally.flops += int(flop_registry[packet](*args, **kwargs, out_val=made))
-        return
-    formula = FORMULAS.get(name.removesuffix("_") if name not in FORMULAS else name)
-    if formula is None:
+    elif plain in _WINDOWS:
+        tally.flops += _size(_pair(args[1])) * _size(shapes[1][0])
+    elif formula is None:
         tally.uncounted[name] += 1
     else:
-        tally.flops += formula([tuple(t.shape) for t in _tensors(args)], [tuple(t.shape) for t in _tensors([made])])
+        tally.flops += formula(*shapes)
+
+
+def _count_bytes(tally: Tally, name: str, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+    tally.unsized += sum(not _is_dense(tensor) for tensor in (*inputs, *outputs))
+    written = sum(map(_bytes, outputs))
+    if name in _FILLS:
+        tally.moved += written
+    elif name in _LOOKUPS:
+        # Of the table no more is read than what is found there.
+        tally.moved += 2 * written + sum(map(_bytes, inputs[1:]))
+    elif name in _PICKS:
+        # One entry of the table for each index, and what is read besides.
+        tally.moved += written + inputs[1].numel() * inputs[0].element_size() + sum(map(_bytes, inputs[1:]))
+    else:
+        tally.moved += written + sum(map(_bytes, inputs[_UNREAD.get(name, 0) :]))
 
 
 def _add(total: Tally, part: Tally) -> None:
@@ -135,6 +157,7 @@ def _add(total: Tally, part: Tally) -> None:
     total.moved += part.moved
     total.ops += part.ops
     total.uncounted.update(part.uncounted)
+    total.unsized += part.unsized
 
 
 def _tensors(items: Any) -> list[torch.Tensor]:
@@ -147,8 +170,22 @@ def _tensors(items: Any) -> list[torch.Tensor]:
     return found
 
 
+def _is_dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _bytes(tensor: torch.Tensor) -> int:
-    return 0 if tensor.layout is not torch.strided else tensor.numel() * tensor.element_size()
+    """Distinct bytes: what expand() repeats is one and the same."""
+    if not _is_dense(tensor):
+        return 0
+    lengths = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size)
+    return min(_size(lengths) * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def _pair(length: Any) -> tuple[int, ...]:
+    """The sides of a window."""
+    sides = tuple(length) if isinstance(length, (list, tuple)) else (length,)
+    return sides * 2 if len(sides) == 1 else sides
 
 
 Shapes = Sequence[tuple[int, ...]]
@@ -161,8 +198,19 @@ FREE = frozenset(
      "select", "unbind", "split", "split_with_sizes", "_unsafe_view", "_reshape_alias", "is_same_size", "sym_size",
      "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_local_scalar_dense",
      "result_type", "_linalg_check_errors", "_has_compatible_shallow_copy_type", "diagonal", "unfold",
-     "resize_", "set_")
+     "resize_", "set_", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk")
 )  # fmt: skip
+
+# Which of their tensors they do not read: they only write, ask one for its shape, or look a few entries up.
+_FILLING = """
+    zeros zeros_like ones ones_like full full_like new_zeros new_ones new_full zero_ fill_ arange scalar_tensor eye
+    rand randn rand_like randn_like randint randperm uniform_ normal_ bernoulli_ random_
+"""
+_FILLS = frozenset(_FILLING.split())
+_LOOKUPS = frozenset(("embedding", "index", "index_select", "gather"))
+_PICKS = frozenset(("nll_loss_forward", "nll_loss2d_forward"))
+_UNREAD = {"copy_": 1}
+_WINDOWS = frozenset(("max_pool2d_with_indices", "avg_pool2d"))  # an op for each entry of a window, per output
 
 
 def _none(_: Shapes, __: Shapes) -> int:
@@ -221,6 +269,23 @@ def triangular_flops(inputs: Shapes, _: Shapes) -> int:
     return matrix[-1] * _size(right)
 
 
+def attention_flops(inputs: Shapes, _: Shapes) -> int:
+    """(b, h, q, d), (b, h, k, d), (b, h, k, v): the products with the keys and the values, and a softmax.
+
+    Of the whole matrices, also where a mask hides a half, as torch's counter counts attention.
+    """
+    queries, keys, values = inputs[:3]
+    scores = _size(queries[:-1]) * keys[-2]
+    return scores * (2 * queries[-1] + 2 * values[-1] + 5)
+
+
+def attention_backward_flops(inputs: Shapes, _: Shapes) -> int:
+    """After the gradient as above: the scores again, and 4 products; 2 an entry for the softmax, 4 for its gradient."""
+    queries, keys, values = inputs[1:4]
+    scores = _size(queries[:-1]) * keys[-2]
+    return scores * (6 * queries[-1] + 4 * values[-1] + 6)
+
+
 _ELEMENTWISE = """
     add sub rsub mul div neg abs reciprocal sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos
     atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc pow square relu threshold threshold_backward clamp
@@ -229,11 +294,11 @@ _ELEMENTWISE = """
     leaky_relu_backward softplus softplus_backward softshrink softshrink_backward hardtanh hardtanh_backward
     hardswish hardsigmoid hardswish_backward hardsigmoid_backward mish mish_backward log_sigmoid_forward
     log_sigmoid_backward masked_fill eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and
-    bitwise_or bitwise_not isnan isinf atan2 hypot mse_loss mse_loss_backward smooth_l1_loss
-    smooth_l1_loss_backward huber_loss huber_loss_backward native_dropout_backward outer ger
+    bitwise_or bitwise_not isnan isinf atan2 hypot mse_loss_backward
+    smooth_l1_loss_backward huber_loss_backward outer ger
 """
 _REDUCTIONS = """
-    sum mean amax amin max min prod any all argmax argmin cumsum cumprod count_nonzero nll_loss_forward
+    sum mean amax amin max min prod any all argmax argmin cumsum cumprod count_nonzero
 """
 _MOVES = """
     clone copy_ copy _to_copy cat stack fill_ fill zero_ zeros zeros_like ones ones_like full full_like new_zeros
@@ -241,7 +306,7 @@ _MOVES = """
     _index_put_impl embedding embedding_dense_backward slice_backward select_backward repeat constant_pad_nd flip
     roll tril triu tril_ triu_ masked_select nonzero sort topk nll_loss_backward rand randn bernoulli bernoulli_
     uniform_ normal_ randint randperm scatter_add scatter_add_ index_add index_add_ pixel_shuffle
-    upsample_nearest2d max_pool2d_with_indices max_pool2d_with_indices_backward diagonal_backward unfold_backward
+    upsample_nearest2d diagonal_backward unfold_backward
     split_with_sizes_copy linalg_diagonal resolve_conj isfinite equal item
 """
 
@@ -263,6 +328,19 @@ FORMULAS: dict[str, Formula] = {
     "linalg_cholesky_ex": cholesky_flops,
     "linalg_solve_triangular": triangular_flops,
     "linalg_lu_solve": lambda inputs, _: 2 * inputs[0][-1] * _size(inputs[2]),
+    # one entry a row is added up
+    "nll_loss_forward": lambda inputs, _: _size(inputs[1]),
+    "nll_loss2d_forward": lambda inputs, _: _size(inputs[1]),
+    # difference, function, sum
+    "mse_loss": _times_input(3),
+    "smooth_l1_loss": _times_input(3),
+    "huber_loss": _times_input(3),
+    # by the mask, and by 1/(1 − p)
+    "native_dropout": _times_input(2),
+    "native_dropout_backward": _times_input(2),
+    "max_pool2d_with_indices_backward": _each_input,
+    "_scaled_dot_product_flash_attention_for_cpu": attention_flops,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": attention_backward_flops,
     # largest entry, difference, exponential, sum, quotient: each once an entry
     "_softmax": _times_input(5),
     "_safe_softmax": _times_input(5),

@@ -28,7 +28,7 @@ def measure_costs(
         uncounted.update(tally.uncounted)
     run = CostRun(
         repeats, times.plain, times.hooked, times.coverage, times.hook_ns, dict(uncounted.most_common()),
-        costs.other.ops, costs.other.flops, costs.other.moved,
+        costs.other.ops, costs.other.flops, costs.other.moved, times.before, times.after,
     )  # fmt: skip
     return with_costs(graph, times, costs), run, times
 
@@ -49,10 +49,14 @@ def _with_costs(node: Node, number: int, times: NodeTimes, costs: Costs) -> Node
         forward_flops=_flops(forward),
         # A node without ops of its own in the backward pass passes its gradient on as it is.
         backward_flops=_flops(backward) if backward is not None else 0,
-        forward_moved=None if forward is None else forward.moved,
-        backward_moved=backward.moved if backward is not None else 0,
+        forward_moved=_moved(forward),
+        backward_moved=_moved(backward) if backward is not None else 0,
     )
 
 
 def _flops(tally: Tally | None) -> int | None:
     return None if tally is None or tally.uncounted else tally.flops
+
+
+def _moved(tally: Tally | None) -> int | None:
+    return None if tally is None or tally.unsized else tally.moved

@@ -45,7 +45,7 @@ class Ledger:
         held = list(roles)
         self.records: list[SavedTensor] = []
         self._types: dict[type, NodeType] = {}
-        self._storages: dict[int, int] = {}
+        self.storages: dict[int, int] = {}
         self._roles: dict[int, str] = {}
         # Leaves are saved over and over (a hub at every use): what is true of one is worked out
         # once. id() is a safe key only because the tensors are held here.
@@ -131,7 +131,7 @@ class Ledger:
         except (AttributeError, RuntimeError, NotImplementedError, TypeError):
             return self._facts_without_storage(data, role)
         key = held._cdata
-        storages = self._storages
+        storages = self.storages
         shape, dtype, device = look_of(data)
         if data.requires_grad:
             role = "intermediate"

@@ -14,6 +14,8 @@ _VERBS = {
     "check": ("checking", "Find gradients that are missing, and say where they were lost."),
     "compare": ("comparing", "Two targets side by side, and why they differ."),
     "render": ("drawing", "Draw its backward graph."),
+    "memory": ("holding", "What it keeps in memory for backward, and when that is freed."),
+    "timeline": ("timing", "Draw the time of its backward pass, or write a trace of both passes."),
     "save": ("saving", "Save its backward graph for later and for other tools."),
     "lessons": ("lessons", "List the built-in lessons and their options."),
 }

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,11 @@ repeats_option = click.option(
     default=5,
     show_default=True,
     help="Timed runs after the warm-up; 0 measures no time.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["meta"]),
+    help="meta: predict the graph from shapes alone; nothing is allocated or computed.",
 )
 
 
@@ -70,10 +76,15 @@ def progressing(quiet: bool) -> Iterator[Progress]:
         progress.done()
 
 
-def build_program(target: Target, settings: tuple[str, ...]) -> Program:
+def build_program(target: Target, settings: tuple[str, ...], device: str | None = None) -> Program:
     """Resolve a target that is to be run. Random numbers start from seed 0, so that it repeats."""
     options = parse_options(settings)
     import torch
+
+    if device == "meta":
+        from graphlens.capture.meta import predicted_program
+
+        return predicted_program(target, options)
 
     from graphlens.capture.resolve import resolve
 
@@ -83,36 +94,47 @@ def build_program(target: Target, settings: tuple[str, ...]) -> Program:
 
 def run_target(
     text: str, settings: tuple[str, ...], *, repeats: int, backward: bool, quiet: bool, times: bool = False,
-    lines: bool = False,
+    lines: bool = False, device: str | None = None,
 ) -> RunRecord:  # fmt: skip
     """Run or load a target; a saved graph gives a record with a graph and nothing else.
 
     Args:
         times: whether the nodes tell the time of their forward op; those of a saved graph do if it was saved so.
         lines: whether all nodes must know their line; a factory of finished tensors is then called once more.
+        device: "meta" predicts the run from shapes alone.
     """
     from graphlens.records import RunRecord
 
     target = parse_target(text)
     if target.kind == "saved":
+        if device is not None:
+            raise TargetError(f"{text} is a saved graph, which is not run; --device goes with what can be run")
         return RunRecord(target.text, load_saved(target, settings))
     with progressing(quiet) as progress:
         progress(f"{text}: loading torch")
-        program = build_program(target, settings)
+        program = build_program(target, settings, device)
         if lines:
             program.anew()
         from graphlens.capture.resolve import user_code
         from graphlens.capture.trace import observe
 
         with user_code(target, "the backward pass"):
-            return observe(program, repeats=repeats, backward=backward, times=times, progress=progress).record()
+            run = observe(program, repeats=repeats, backward=backward, times=times, progress=progress).record()
+        if device is None or run.graph is None:
+            return run
+        from graphlens.capture.meta import without_workspaces
+
+        return replace(run, graph=without_workspaces(run.graph)[0])
 
 
 def target_graph(
-    text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False, lines: bool = False
-) -> GradGraph:
-    """The backward graph of a target, run once, or loaded; `times` and `lines` as in `run_target`."""
-    run = run_target(text, settings, repeats=0, backward=False, quiet=quiet, times=times, lines=lines)
+    text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False, lines: bool = False,
+    device: str | None = None,
+) -> GradGraph:  # fmt: skip
+    """The backward graph of a target, run once, or loaded; `times`, `lines` and `device` as in `run_target`."""
+    run = run_target(
+        text, settings, repeats=0, backward=False, quiet=quiet, times=times, lines=lines, device=device
+    )  # fmt: skip
     if run.graph is None:
         raise NoGraphError(
             f"{text}: no output has a backward graph; the value left the graph on its way (detach, no_grad, "

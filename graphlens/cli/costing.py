@@ -11,7 +11,7 @@ from graphlens.errors import MeasureError, NoGraphError
 from graphlens.targets import parse_target
 
 if TYPE_CHECKING:
-    from graphlens.analyses.cost import CostTable
+    from graphlens.capture.backward import NodeTimes
     from graphlens.graph import GradGraph
     from graphlens.records import CostRun
 
@@ -28,11 +28,21 @@ def print_costs(
     quiet: bool,
 ) -> None:
     """Measure a target's nodes, and print one row per op, module or line of code."""
+    from graphlens.analyses.cost import cost_table
+    from graphlens.analyses.counts import row_keys
     from graphlens.analyses.overhead import overhead_findings
     from graphlens.views.cost_report import cost_csv, cost_report
     from graphlens.views.documents import cost_document, to_json
 
-    graph, table, run = _measured(target, settings, by, depth, repeats=repeats, quiet=quiet)
+    graph, run, _ = measured(target, settings, repeats=repeats, quiet=quiet)
+    with progressing(quiet) as progress:
+        progress("measuring this machine")
+        import torch
+
+        from graphlens.capture.machine import calibrate
+
+        machine = calibrate(str(graph.meta.get("dtype", "float32")), torch.get_num_threads())
+    table = cost_table(graph, row_keys(graph, by, depth), by, machine)
     findings = () if table.machine is None else tuple(overhead_findings(graph, table.machine))
     if as_json:
         click.echo(to_json(cost_document(target, table, run, findings)))
@@ -42,21 +52,21 @@ def print_costs(
         click.echo(cost_report(target, graph, table, run, findings=findings, **page()), nl=False)
 
 
-def _measured(
-    text: str, settings: tuple[str, ...], by: str, depth: int | None, *, repeats: int, quiet: bool
-) -> tuple[GradGraph, CostTable, CostRun]:
+def measured(
+    text: str, settings: tuple[str, ...], *, repeats: int, quiet: bool
+) -> tuple[GradGraph, CostRun, NodeTimes]:
+    """Run a target and measure its nodes.
+
+    Raises:
+        MeasureError: it is a saved graph, or its nodes cannot be measured.
+    """
     target = parse_target(text)
     if target.kind == "saved":
         raise MeasureError(f"{text} is a saved graph, which cannot be run; name the target it was captured from")
     with progressing(quiet) as progress:
         progress(f"{text}: loading torch")
         program = build_program(target, settings)
-        import torch
-
-        from graphlens.analyses.cost import cost_table
-        from graphlens.analyses.counts import row_keys
         from graphlens.capture.costing import measure_costs
-        from graphlens.capture.machine import calibrate
         from graphlens.capture.resolve import user_code
         from graphlens.capture.trace import observe
 
@@ -64,7 +74,4 @@ def _measured(
             graph = observe(program, progress=progress).graph
             if graph is None:
                 raise NoGraphError(f"{text}: no output has a backward graph; `graphlens check {text}` says why")
-            costly, run, _ = measure_costs(program, graph, repeats, progress=progress)
-        progress("measuring this machine")
-        machine = calibrate(str(graph.meta.get("dtype", "float32")), torch.get_num_threads())
-        return costly, cost_table(costly, row_keys(costly, by, depth), by, machine), run
+            return measure_costs(program, graph, repeats, progress=progress)

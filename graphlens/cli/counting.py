@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graphlens.cli.common import page, target_graph, target_options, why_no_times
+from graphlens.cli.common import device_option, page, target_graph, target_options, why_no_times
 from graphlens.errors import MeasureError
 
 
@@ -31,6 +31,7 @@ from graphlens.errors import MeasureError
     show_default=True,
     help="Order of the rows; time measures as --time does.",
 )
+@device_option
 def stats(
     target: str,
     settings: tuple[str, ...],
@@ -44,6 +45,7 @@ def stats(
     cost: bool,
     repeats: int,
     sort: str,
+    device: str | None,
 ) -> None:
     """Count the nodes of TARGET's backward graph, and what they keep for backward.
 
@@ -66,12 +68,16 @@ def stats(
 
         if tensors or time:
             raise click.UsageError("--cost has a table of its own; leave out --tensors and --time")
+        if device is not None:
+            raise click.UsageError("--cost runs the target; leave out --device")
         print_costs(
             target, settings, by, depth, repeats=repeats, as_json=as_json, as_csv=as_csv, quiet=quiet
         )  # fmt: skip
         return
     times = time or sort == "time"
-    graph = target_graph(target, settings, quiet=quiet, times=times, lines=times or by != "op")
+    if device is not None and times:
+        raise click.UsageError("--device meta runs nothing that could be timed; leave out --time and --sort time")
+    graph = target_graph(target, settings, quiet=quiet, times=times, lines=times or by != "op", device=device)
     from graphlens.analyses import counts
     from graphlens.views.documents import stats_document, to_json
     from graphlens.views.stats_report import stats_csv, stats_report

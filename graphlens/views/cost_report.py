@@ -42,7 +42,7 @@ def cost_csv(costs: CostTable) -> str:
     """All rows, unrounded; empty where something was not measured."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    fields = ("key", "nodes", "forward_ns", "backward_ns", "flops", "moved", "uncounted", "bound")
+    fields = ("key", "nodes", "forward_ns", "backward_ns", "flops", "moved", "uncounted", "unsized", "bound")
     writer.writerow(fields)
     for row in (*costs.rows, costs.total):
         writer.writerow(["" if getattr(row, name) is None else getattr(row, name) for name in fields])
@@ -74,7 +74,7 @@ def _cells(row: CostRow, whole: int) -> tuple[str, ...]:
         _time(row.backward_ns),
         "" if row.spent_ns is None else percent_text(row.spent_ns, whole),
         "not counted" if row.flops is None else least + flops_text(row.flops),
-        NOT_MEASURED if row.moved is None else bytes_text(row.moved),
+        NOT_MEASURED if row.moved is None else ("≥ " if row.unsized else "") + bytes_text(row.moved),
         "" if row.bound == "unknown" else row.bound,
     )
 
@@ -95,8 +95,8 @@ def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
     yield (
         f"Times are medians of {run.repeats} runs. The backward pass takes {seconds_text(run.plain.median)} "
         f"({seconds_text(run.plain.min)} to {seconds_text(run.plain.max)}) by itself; its nodes' times add up to "
-        f"{percent_text(run.coverage, 1)} of that. The hook that times a node takes {seconds_text(run.hook_ns / 1e9)}, "
-        "which is subtracted."
+        f"{percent_text(run.coverage, 1)} of that{_engine(run)}. The hook that times a node takes "
+        f"{seconds_text(run.hook_ns / 1e9)}, which is subtracted."
     )
     yield "A multiply-add counts as 2 FLOPs, an elementwise function as 1 an entry. Moved: bytes read and written."
     if run.uncounted:
@@ -109,6 +109,14 @@ def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
         )
     if costs.machine is not None:
         yield _machine(costs.machine)
+
+
+def _engine(run: CostRun) -> str:
+    spent = (run.before_ns + run.after_ns) / 1e9
+    if not spent:
+        return ""
+    share = percent_text(spent, run.plain.median)
+    return f", and what the engine does before the first and after the last node to {share}"
 
 
 def _machine(machine: Machine) -> str:

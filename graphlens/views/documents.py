@@ -14,7 +14,11 @@ from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.findings import Finding
+from graphlens.analyses.memory import Growth, Memory
+from graphlens.analyses.timeline import Flame
+from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
+from graphlens.views.memory_report import objects_bytes
 
 if TYPE_CHECKING:
     import numpy
@@ -113,12 +117,59 @@ def cost_document(
         "total": _cost(costs.total),
         "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
         "hook_ns": run.hook_ns,
+        "around_ns": {"before": run.before_ns, "after": run.after_ns},
         "findings": [_finding(finding) for finding in findings],
         "not_counted": dict(run.uncounted),
         "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
         "machine": None
         if machine is None
         else {"flops": machine.flops, "bandwidth": machine.bandwidth, "call": machine.call, "threads": machine.threads},
+    }
+
+
+def memory_document(target: str, memory: Memory, growth: Growth) -> dict[str, Any]:
+    """`graphlens memory --json`. Bytes; null where not measured. The curves as they are, one number a node."""
+    return {
+        "target": target,
+        "saved": {
+            "views": memory.views,
+            "storage_bytes": memory.storages,
+            "storages": memory.storage_count,
+            "anyway": memory.anyway,
+            "kept": memory.kept,
+            "not_available": memory.unknown,
+        },
+        "growth": {
+            "bytes": growth.pass_bytes,
+            "min": growth.low,
+            "max": growth.high,
+            "rounds": growth.rounds,
+            "passes": growth.passes,
+            "objects": objects_bytes(memory, growth),
+            "reason": growth.reason or None,
+        },
+        "peak_with_gradients": {"bytes": memory.peak, "backward_nodes_run": memory.peak_step},
+        "by": memory.by,
+        "rows": [{"key": row.key, "storages": row.storages, "bytes": row.bytes} for row in memory.rows],
+        "curve": {
+            "forward": list(memory.forward),
+            "backward": list(memory.backward),
+            "gradients": None if memory.gradients is None else list(memory.gradients),
+        },
+    }
+
+
+def timeline_document(target: str, file: str, graph: GradGraph, flame: Flame, run: CostRun) -> dict[str, Any]:
+    """`graphlens timeline --json`. Nanoseconds of the nodes together, seconds of the passes."""
+    return {
+        "target": target,
+        "file": file,
+        "nodes": len(graph),
+        "bars": len(flame.bars),
+        "backward_ns": flame.total,
+        "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
+        "hook_ns": run.hook_ns,
+        "around_ns": {"before": run.before_ns, "after": run.after_ns},
     }
 
 
@@ -131,6 +182,7 @@ def _cost(row: CostRow) -> dict[str, Any]:
         "flops": row.flops,
         "moved": row.moved,
         "nodes_not_counted": row.uncounted,
+        "nodes_not_sized": row.unsized,
         "intensity": row.intensity,
         "flops_a_second": row.flops_a_second,
         "bytes_a_second": row.bytes_a_second,

@@ -36,7 +36,7 @@ def test_the_table_fits_the_page(by: str) -> None:
 def test_csv_is_unrounded() -> None:
     lines = run_cli("stats", "efficient", "--cost", "--repeats", "1", "--csv").out.splitlines()
 
-    assert lines[0] == "key,nodes,forward_ns,backward_ns,flops,moved,uncounted,bound"
+    assert lines[0] == "key,nodes,forward_ns,backward_ns,flops,moved,uncounted,unsized,bound"
     assert lines[-1].startswith("total,14,")
 
 
