@@ -13,6 +13,7 @@ _VERBS = {
     "stats": ("counting", "Count the nodes of its backward graph and what they keep."),
     "check": ("checking", "Find gradients that are missing, and say where they were lost."),
     "compare": ("comparing", "Two targets side by side, and why they differ."),
+    "sweep": ("sweeping", "Run it at many values of an option, and see how it grows."),
     "render": ("drawing", "Draw its backward graph."),
     "memory": ("holding", "What it keeps in memory for backward, and when that is freed."),
     "timeline": ("timing", "Draw the time of its backward pass, or write a trace of both passes."),

@@ -1,0 +1,209 @@
+"""How quantities grow with an option, as small multiples: nodes, bytes, times, differences."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from graphlens.analyses.growth import (
+    BACKWARD,
+    FORWARD,
+    GRADIENT,
+    NODES,
+    OUTPUT,
+    SAVED,
+    Quantity,
+    Series,
+    series,
+    x_text,
+)
+from graphlens.analyses.sweep_points import Sweep, is_numeric
+from graphlens.graph import printable
+
+# Told apart by the colour-blind; and in black and white by marker and by line style.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^DvP*X"
+_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+# Each panel: its y axis, and its quantities; the first is drawn with full markers, the second with hollow ones.
+_PANELS: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
+    ("Nodes", "grad_fn nodes", (NODES,)),
+    ("Memory", "storage saved for backward [B]", (SAVED,)),
+    ("Time", "wall-clock time [s]", (FORWARD, BACKWARD)),
+    ("Difference", "largest absolute difference", (OUTPUT, GRADIENT)),
+)
+
+
+def plot_growth(sweep: Sweep, kind: str) -> bytes:
+    """The picture as "svg", "png" or "pdf"; the same sweep gives the same bytes.
+
+    x is the first option that has numbers, else the first one; the others make lines of their own.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    over = next((key for key, values in sweep.over.items() if is_numeric(values)), next(iter(sweep.over)))
+    found = list(series(sweep, over))
+    panels = [panel for panel in _PANELS if any(one.quantity in panel[2] for one in found)]
+    settings: Any = {
+        "svg.hashsalt": "graphlens",
+        "svg.fonttype": "none",  # text that can be selected, in SVG and in PDF
+        "pdf.fonttype": 42,
+        "font.size": 10,
+        "text.parse_math": False,  # a name may hold a dollar sign
+    }
+    with matplotlib.rc_context(settings):
+        columns = 2 if len(panels) in (2, 4) else max(len(panels), 1)
+        rows = math.ceil(len(panels) / columns) or 1
+        figure = Figure(figsize=(4.6 * columns if columns > 1 else 6, 3.5 * rows + 0.9), layout="constrained")
+        figure.suptitle(printable(f"{' against '.join(sweep.names)} over {', '.join(sweep.over)}"))
+        groups = _groups(found)
+        for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
+            _draw(axes, panel, [one for one in found if one.quantity in panel[2]], groups, sweep, over)
+        _legend(figure, sweep, found, groups, columns)
+        stream = io.BytesIO()
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        figure.savefig(stream, format=kind, dpi=150, metadata=dates.get(kind))
+        return stream.getvalue()
+
+
+def _groups(found: Sequence[Series]) -> dict[tuple[int | None, str], int]:
+    """Numbers for the lines: one for each target at each setting of the other options."""
+    groups: dict[tuple[int | None, str], int] = {}
+    for one in found:
+        groups.setdefault(_group(one), len(groups))
+    return groups
+
+
+def _group(one: Series) -> tuple[int | None, str]:
+    return (one.side, ", ".join(f"{key} = {x_text(value)}" for key, value in one.where.items()))
+
+
+def _look(number: int, *, is_first: bool) -> dict[str, Any]:
+    colour = _COLOURS[number % len(_COLOURS)]
+    return {
+        "color": colour,
+        "linestyle": _LINES[number % len(_LINES)],
+        "linewidth": 1.5,
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "markersize": 6,
+        "markerfacecolor": colour if is_first else "white",
+    }
+
+
+def _draw(
+    axes: Any,
+    panel: tuple[str, str, tuple[Quantity, ...]],
+    lines: Sequence[Series],
+    groups: Mapping[tuple[int | None, str], int],
+    sweep: Sweep,
+    over: str,
+) -> None:
+    title, label, quantities = panel
+    numeric = is_numeric(sweep.over[over])
+    hidden = 0
+    shown: list[tuple[float, float]] = []
+    for one in lines:
+        look = _look(groups[_group(one)], is_first=one.quantity == quantities[0])
+        if not numeric:
+            look["linestyle"] = ""  # there is nothing between two words
+        places = one.xs if numeric else [list(map(repr, sweep.over[over])).index(repr(x)) for x in one.xs]
+        # On a logarithmic axis 0 has no place.
+        drawn = [k for k, y in enumerate(one.ys) if y > 0 and math.isfinite(y) and (places[k] > 0 or not numeric)]
+        hidden += len(one.ys) - len(drawn)
+        if not drawn:
+            continue
+        xs, ys = [places[k] for k in drawn], [one.ys[k] for k in drawn]
+        shown += zip(xs, ys, strict=True)
+        if one.timings:
+            below = [one.timings[k].median - one.timings[k].min for k in drawn]
+            above = [one.timings[k].max - one.timings[k].median for k in drawn]
+            axes.errorbar(xs, ys, yerr=(below, above), capsize=2, elinewidth=0.8, **look)
+        else:
+            axes.plot(xs, ys, **look)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(printable(over))
+    axes.set_ylabel(label)
+    if hidden:
+        title = "every value is 0 or less" if not shown else f"{hidden} of the values are 0 or less: not shown"
+        axes.text(0.02, 0.98, title, transform=axes.transAxes, fontsize=8, va="top")
+    _scale(axes, sweep, over, lines[0].quantity.unit, shown)
+    axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(axes: Any, sweep: Sweep, over: str, unit: str, shown: Sequence[tuple[float, float]]) -> None:
+    """Logarithmic axes with plain numbers on them; an option without numbers gets one place for each value."""
+    if is_numeric(sweep.over[over]):
+        if shown:
+            axes.set_xscale("log")
+            _ticks(axes.xaxis, [x for x, _ in shown], _plain)
+    else:
+        values = sweep.over[over]
+        axes.set_xticks(range(len(values)), [printable(x_text(value)) for value in values])
+        axes.set_xlim(-0.5, len(values) - 0.5)
+    if not shown:
+        axes.set_yticks([])
+        return
+    axes.set_yscale("log")
+    _ticks(axes.yaxis, [y for _, y in shown], _prefixed(unit) if unit in ("s", "B") else _plain)
+
+
+def _ticks(axis: Any, values: Sequence[float], text: Callable[[float, Any], str]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = min(values), max(values)
+    if low == high:  # a line of one height: some room around it
+        axis.axes.update_datalim([(low / 3, low / 3), (low * 3, low * 3)], updatex=axis.axis_name == "x",
+                                 updatey=axis.axis_name == "y")  # fmt: skip
+        axis.axes.autoscale_view()
+    is_short = high / low < 30 if low else True
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if is_short else (1.0,), numticks=12))
+    axis.set_major_formatter(FuncFormatter(text))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, _: Any) -> str:
+    """ "1,000", "0.1", "1e-9"."""
+    if 1 <= value < 1e6:
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,g}"
+    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _prefixed(unit: str) -> Callable[[float, Any], str]:
+    """ "100 µs", "10 kB"."""
+    from matplotlib.ticker import EngFormatter
+
+    formatter = EngFormatter(unit=unit)
+    return lambda value, _: str(formatter(value))
+
+
+def _legend(
+    figure: Any, sweep: Sweep, found: Sequence[Series], groups: Mapping[tuple[int | None, str], int], columns: int
+) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for (side, where), number in groups.items():
+        name = " against ".join(sweep.names) if side is None else sweep.names[side]
+        label = printable(f"{name}{', ' if where else ''}{where}")
+        handles.append(Line2D([], [], label=label, **_look(number, is_first=True)))
+    grey: dict[str, Any] = {"color": "#555555", "linestyle": "", "marker": "o", "markersize": 6}
+    full, hollow = (", ".join(names) for names in _marked(found))
+    if hollow:
+        handles.append(Line2D([], [], label=f"full: {full}", **grey))
+        handles.append(Line2D([], [], label=f"hollow: {hollow}", markerfacecolor="white", **grey))
+    if handles:
+        ncols = min(len(handles), max(1, 2 * columns - 1))
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9,
+                      handlelength=4)  # fmt: skip
+
+
+def _marked(found: Sequence[Series]) -> Iterator[list[str]]:
+    """What full markers stand for, then what hollow ones do; in the panels that have both."""
+    present = {one.quantity for one in found}
+    pairs = [panel[2] for panel in _PANELS if len(panel[2]) == 2 and present & set(panel[2])]
+    for place in range(2):
+        yield [pair[place].label for pair in pairs if pair[place] in present]
