@@ -95,3 +95,16 @@ class Observation:
     backward_fault: NonFinite | None = None
     dependence: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     diagnosed: bool = False
+
+    @property
+    def reached(self) -> dict[str, int]:
+        """The leaves that the graph leads to, with their nodes."""
+        if self.graph is None:
+            return {}
+        named = {item.name: item.node for item in self.graph.inputs}
+        found = {name: node for name, node in named.items() if node is not None}
+        # Leaves without a name of their own were called leaf[0], leaf[1], … in the order of their nodes.
+        nodes = set(found.values())
+        unnamed = (k for k, node in enumerate(self.graph.nodes) if node.kind == "leaf" and k not in nodes)
+        found.update(zip((leaf.name for leaf in self.leaves if leaf.name not in named), unnamed, strict=False))
+        return found

@@ -6,15 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from graphlens.flow import LEAF, REQUIRES_GRAD, Flow
+from graphlens.flow import LEAF, REQUIRES_GRAD, Flow, Step
 
-# They read the shape of their argument and not its values.
+# They read the shape or the dtype of their argument and not its values,
 _LOOK_ALIKES = frozenset(
     (
-        *(f"torch.{name}_like" for name in ("zeros", "ones", "empty", "full", "rand", "randn", "randint")),
-        *(f"Tensor.new_{name}" for name in ("zeros", "ones", "empty", "full", "empty_strided")),
+        *(f"torch.{name}_like" for name in ("zeros", "ones", "empty", "rand", "randn", "randint")),
+        *(f"Tensor.new_{name}" for name in ("zeros", "ones", "empty", "empty_strided")),
     )
 )
+# of their first argument, while those after it may be values,
+_FILLED_LIKE = frozenset(("torch.full_like", "Tensor.new_full", "Tensor.new_tensor"))
+# or of their last.
+_MADE_LIKE = frozenset(f"Tensor.{name}_as" for name in ("expand", "view", "reshape", "type"))
 
 
 class Cut(NamedTuple):
@@ -53,10 +57,10 @@ class Lineage:
                 table[leaves[name]] |= 1 << bit
         flags = flow.values
         for step in flow.steps:
-            if not step.outputs or step.function in _LOOK_ALIKES:
+            if not step.outputs:
                 continue
             by_value = through = 0
-            for value in (*step.inputs, *step.written):
+            for value in (*_read(step), *step.written):
                 by_value |= carried[value]
                 through |= live[value]
             for place, value in enumerate(step.outputs):
@@ -66,7 +70,9 @@ class Lineage:
                     own[value] |= own[step.written[place]] if place < len(step.written) else 0
                     live[value] |= own[value]
                 elif flags[value] & REQUIRES_GRAD:
-                    live[value] |= through
+                    # Written without gradients: the history is that of before.
+                    before = live[step.written[place]] if place < len(step.written) else 0
+                    live[value] |= before if step.written and not step.grad else through
         needed = [0] * count
         for value in ends:
             needed[value] = -1
@@ -74,9 +80,9 @@ class Lineage:
             mask = 0
             for value in step.outputs:
                 mask |= needed[value]
-            if not mask or step.function in _LOOK_ALIKES:
+            if not mask:
                 continue
-            for value in step.inputs:
+            for value in _read(step):
                 needed[value] |= mask
             if step.written and step.function.endswith(".apply"):
                 for value in step.inputs:
@@ -88,8 +94,6 @@ class Lineage:
     def cuts(self) -> Iterator[Cut]:
         """The steps where leaves are lost on the way to an end, in forward order."""
         for number, step in enumerate(self.flow.steps):
-            if step.function in _LOOK_ALIKES:
-                continue
             matters = kept = 0
             for value in step.outputs:
                 if self.needed[value]:
@@ -101,9 +105,8 @@ class Lineage:
 
     def entering(self, number: int) -> int:
         """The leaves that the inputs of a step are connected to through autograd."""
-        step = self.flow.steps[number]
         mask = 0
-        for value in step.inputs:
+        for value in _read(self.flow.steps[number]):
             mask |= self.live[value]
         return mask
 
@@ -115,3 +118,13 @@ class Lineage:
             found.append(self.names[low.bit_length() - 1])
             mask ^= low
         return tuple(found)
+
+
+def _read(step: Step) -> tuple[int, ...]:
+    """The inputs of a step whose values its result comes from."""
+    if step.function in _LOOK_ALIKES:
+        return ()
+    if step.function in _FILLED_LIKE:
+        return step.inputs[1:]
+    # More than two stand for memory that was written; which of them is the last argument is not known.
+    return step.inputs[:1] if step.function in _MADE_LIKE and len(step.inputs) == 2 else step.inputs

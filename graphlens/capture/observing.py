@@ -63,7 +63,7 @@ def _diagnosed(
     program: Program, facts: Observation, wanted: Mapping[str, torch.Tensor], start: diagnose.Start
 ) -> Observation:
     lost = [leaf for leaf in facts.leaves if leaf.requires_grad and leaf.differentiable and leaf.gradient == "none"]
-    reached = {item.name: item.node for item in facts.graph.inputs if item.node is not None} if facts.graph else {}
+    reached = facts.reached
     stuck = {leaf.name: reached[leaf.name] for leaf in lost if leaf.name in reached}
     stopped: Mapping[str, tuple[int, ...]] = {}
     if facts.graph is not None and stuck:
@@ -74,7 +74,7 @@ def _diagnosed(
     forward: NonFinite | None = None
     backward: NonFinite | None = None
     if any(end.finite is False for end in facts.ends):
-        forward = diagnose.forward_fault(program, start)
+        forward = diagnose.forward_fault(program, start, facts.flow)
     elif facts.graph is not None and any(leaf.gradient == "nonfinite" for leaf in facts.leaves):
         backward = diagnose.backward_fault(program, start, facts.graph)
     changed = {leaf.name: wanted[leaf.name] for leaf in lost if leaf.name in wanted and leaf.name not in stuck}
@@ -89,9 +89,10 @@ def _verdict(gradient: torch.Tensor | None) -> str:
     if gradient is None:
         return "none"
     try:
-        if not bool(torch.isfinite(gradient).all()):
+        numbers = diagnose.numbers_of(gradient)
+        if not bool(torch.isfinite(numbers).all()):
             return "nonfinite"
-        return "value" if bool((gradient != 0).any()) or not gradient.numel() else "zero"
+        return "value" if bool((numbers != 0).any()) or not gradient.numel() else "zero"
     except (RuntimeError, NotImplementedError):  # a meta tensor has no value
         return "value"
 

@@ -127,7 +127,11 @@ def observe_call(run: Callable[[], Any], module: torch.nn.Module) -> Trace:
     Args:
         module: whose parameters the gradients are wanted for; its names are theirs.
     """
-    program = replace(subject_program(Subject(run, name="the loss")), leaves=dict(module.named_parameters()))
+    program = replace(
+        subject_program(Subject(run, name="the loss")),
+        leaves=dict(module.named_parameters()),
+        subject=Subject(module),  # whose names its places have, and whose buffers belong to the state
+    )
     return observe(program, diagnose=True)
 
 

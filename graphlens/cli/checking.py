@@ -34,11 +34,11 @@ def check(
     from graphlens.analyses.catalogue import PAGES, matches
     from graphlens.views.check_report import check_report, page_report
 
-    for code in (*select, *ignore, *([explain] if explain else [])):
+    for code in (*select, *ignore, *([] if explain is None else [explain])):
         known = code.upper() in PAGES if code == explain else any(matches(page, (code,)) for page in PAGES)
         if not known or not code:
             raise click.UsageError(f"there is no finding {code!r}; there are {', '.join(PAGES)}")
-    if explain:
+    if explain is not None:
         if target is not None:
             raise click.UsageError("--explain takes no TARGET; it prints the page on one code")
         click.echo(page_report(explain.upper(), PAGES[explain.upper()], **page()), nl=False)

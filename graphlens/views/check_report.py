@@ -59,7 +59,7 @@ def _parts(
 ) -> Iterator[RenderableType]:
     yield from opening(title, graph, None, width)
     for note in notes:
-        yield paragraph(note, width=width)
+        yield paragraph(printable(note), width=width)
     yield Text("")
     yield from _verdicts(found.verdicts, width)
     for finding in found.findings:
@@ -73,13 +73,13 @@ def _verdicts(verdicts: Sequence[Verdict], width: int) -> Iterator[RenderableTyp
     if not verdicts:
         yield Text("No input and no parameter to receive a gradient.")
     elif len(verdicts) <= _FEW_LEAVES:
-        rows = [(verdict.name, verdict.role, verdict.verdict) for verdict in verdicts]
+        rows = [(printable(verdict.name), verdict.role, verdict.verdict) for verdict in verdicts]
         yield table(("name", "role", "gradient"), rows, left=3)
     else:
         counts = Counter(verdict.verdict for verdict in verdicts)
         yield table(("leaves", "gradient"), [(f"{counts[v]:,}", v) for v in VERDICTS if counts[v]], left=2)
         for what in VERDICTS[1:]:
-            names = [verdict.name for verdict in verdicts if verdict.verdict == what]
+            names = [printable(verdict.name) for verdict in verdicts if verdict.verdict == what]
             if names:
                 more = f" and {count_text(len(names) - 8)} more" if len(names) > 8 else ""
                 yield paragraph(f"{', '.join(names[:8])}{more}", width=width, indent=_INDENT, first=f"{what}: ")
@@ -125,12 +125,9 @@ def _evidence(finding: Finding) -> Iterator[str]:
 def _entries(numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
         return f"[{numbers[0]}]" if numbers[0] else ""
-    runs = (
-        f"{numbers[0]} … {numbers[-1]}"
-        if numbers[-1] - numbers[0] == len(numbers) - 1
-        else ", ".join(map(str, numbers[:8]))
-    )
-    return f" (entries {runs})"
+    if numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f" (entries {numbers[0]} … {numbers[-1]})"
+    return f" (entries {', '.join(map(str, numbers[:8]))}{', …' if len(numbers) > 8 else ''})"
 
 
 def _names(names: Sequence[object], most: int = 6) -> str:

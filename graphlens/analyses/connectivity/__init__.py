@@ -95,4 +95,4 @@ def _verdict(facts: Facts, leaf: LeafFact, by_nature: set[str], cut: set[str]) -
         return unknown
     if not facts.is_used(leaf):
         return unused
-    return dead if facts.seen.diagnosed else unknown
+    return dead if facts.is_without_effect(leaf) else unknown

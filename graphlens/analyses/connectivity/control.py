@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.findings import Finding, Place
+
+_ASSERTION = re.compile(r"assert\b")
 
 
 def value_branches(facts: Facts) -> Iterator[Finding]:
@@ -21,7 +24,7 @@ def value_branches(facts: Facts) -> Iterator[Finding]:
             mask |= lineage.carried[value]
         place = facts.place(step)
         # An assertion stops the program or does nothing: the graph is the same whenever there is one.
-        if mask and not place.text.startswith("assert"):
+        if mask and not _ASSERTION.match(place.text):
             counts[place] = counts.get(place, 0) + 1
             leaves[place] = leaves.get(place, 0) | mask
     for place, count in counts.items():

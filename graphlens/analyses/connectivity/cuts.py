@@ -13,9 +13,11 @@ from graphlens.analyses.findings import Finding, Place, receive
 from graphlens.flow import PYTHON
 from graphlens.observation import LeafFact
 
-# Names that networks have whose parameters follow those of another one, and are not trained.
+# Names that networks have whose parameters follow those of another one, and are not trained. The
+# short ones count as words of their own: "threshold" is not old.
 _FOLLOWERS = re.compile(
-    r"target|teacher|ema|momentum|moving|average|slow|frozen|reference|prior_policy|old", re.IGNORECASE
+    r"(?i:target|teacher|momentum|averaged?|frozen|reference|prior_policy)"
+    r"|(?:(?<![A-Za-z])|(?<![A-Z])(?=[A-Z]))(?i:ema|moving|slow|old)(?![a-z])"
 )
 
 

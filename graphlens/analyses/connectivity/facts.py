@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -32,13 +33,16 @@ class Facts:
         if self.seen.is_forward:
             return []
         known = {leaf.value for leaf in self.seen.leaves}
+        counts: Counter[str] = Counter()
         found = []
         for step in self.flow.steps:
             for value in step.outputs:
                 if self.flow.values[value] & LEAF and value not in known:
                     known.add(value)
                     place = self.place(step).source
-                    found.append(LeafFact(f"leaf made at {place}", "input", (), True, True, "none", value))
+                    counts[place] += 1
+                    another = f" (number {counts[place]})" if counts[place] > 1 else ""
+                    found.append(LeafFact(f"leaf made at {place}{another}", "input", (), True, True, "none", value))
         return found
 
     @cached_property
@@ -64,6 +68,10 @@ class Facts:
     def is_used(self, leaf: LeafFact) -> bool:
         """Whether a recorded call read the leaf."""
         return leaf.value is not None and leaf.value in self.read
+
+    def is_without_effect(self, leaf: LeafFact) -> bool:
+        """Whether runs with other values of the leaf were made, and gave what the first gave."""
+        return not self.seen.dependence.get(leaf.name, True)
 
     def place(self, step: Step) -> Place:
         """Where a call stands."""

@@ -60,9 +60,10 @@ def failing_backward(facts: Facts) -> Iterator[Finding]:
         inner = next((step for step in facts.flow.steps if step.function in _BACKWARD), None)
         where = facts.place(inner) if inner is not None else _joint(facts, freed)
         by = "the backward pass inside forward" if inner is not None else "an earlier backward pass"
+        count = "1 node" if len(freed) == 1 else f"{len(freed):,} nodes"
         yield Finding(
             "GL106", "error",
-            f"backward fails: part of the graph ({len(freed):,} nodes) was freed by {by}.",
+            f"backward fails: part of the graph ({count}) was freed by {by}.",
             where, {**evidence, "freed_nodes": len(freed)},
             "detach what is carried over from one step to the next, as in state = state.detach(); or sum the losses "
             "and call backward() once",
@@ -113,14 +114,16 @@ def missing_graph(facts: Facts, where: Place | None) -> Iterator[Finding]:
         yield from _separate_outputs(facts)
         return
     ends = [end.name for end in seen.ends]
-    needs = "needs" if len(ends) == 1 else "need"
-    what = f"{listed(ends)} {needs} no gradient" if ends else "The forward pass returns no tensor"
-    why, fix = (
-        ("nothing that requires one is connected to it",
-         "keep the computation in torch, with gradients switched on, from the parameters to the loss")
-        if facts.wanted
-        else ("no input or parameter requires one", "call requires_grad_() on an input, or unfreeze a parameter")
-    )  # fmt: skip
+    keep = "keep the computation in torch, with gradients switched on, from the parameters to the loss"
+    if not ends:
+        what, why, fix = "The forward pass returns no tensor", "there is nothing to differentiate", keep
+    else:
+        what = f"{listed(ends)} {'needs' if len(ends) == 1 else 'need'} no gradient"
+        if facts.wanted:
+            why, fix = f"nothing that requires one is connected to {'it' if len(ends) == 1 else 'them'}", keep
+        else:
+            why = "no input or parameter requires one"
+            fix = "call requires_grad_() on an input, or unfreeze a parameter"
     yield Finding("GL106", "error", f"{what}: {why}.", where or _making(facts), {"outputs": ends}, fix)
 
 

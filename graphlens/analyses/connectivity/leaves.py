@@ -68,8 +68,8 @@ def _differentiated_inside(facts: Facts) -> set[int]:
 
 
 def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]:
-    """GL104."""
-    reached = _reached(facts)
+    """GL104. That nothing reaches the output is said of leaves whose values were changed."""
+    reached = facts.seen.reached
     rest = [leaf for leaf in facts.lost if leaf.name not in explained and leaf.name not in reached]
     sure = [leaf for leaf in rest if not facts.seen.dependence.get(leaf.name)]
     parameters = [leaf for leaf in sure if leaf.role == "parameter"]
@@ -80,7 +80,7 @@ def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]
             yield _unused(
                 facts, level, unused, what, "is not used by the forward pass", "are not used by the forward pass"
             )
-        used = [leaf for leaf in leaves if facts.is_used(leaf)]
+        used = [leaf for leaf in leaves if facts.is_used(leaf) and facts.is_without_effect(leaf)]
         if used:
             yield _unused(
                 facts, level, used, what,
@@ -100,11 +100,6 @@ def _unused(facts: Facts, level: str, leaves: list[LeafFact], what: str, one: st
     return Finding("GL104", level, claim, where, {"leaves": names}, fix)
 
 
-def _reached(facts: Facts) -> set[str]:
-    graph = facts.seen.graph
-    return {item.name for item in graph.inputs if item.node is not None} if graph is not None else set()
-
-
 def flat_gradients(facts: Facts) -> Iterator[Finding]:
     """GL105."""
     graph = facts.seen.graph
@@ -117,13 +112,10 @@ def flat_gradients(facts: Facts) -> Iterator[Finding]:
     if not flat or not zero:
         return
     open_nodes = _reached_without(graph, flat)
-    stuck = [
-        item for item in graph.inputs if item.name in zero and item.node is not None and item.node not in open_nodes
-    ]
     by_nodes: dict[tuple[int, ...], list[str]] = {}
-    for item in stuck:
-        assert item.node is not None
-        by_nodes.setdefault(tuple(sorted(_last_flat(graph, flat, item.node))), []).append(item.name)
+    for name, node in facts.seen.reached.items():
+        if name in zero and node not in open_nodes:
+            by_nodes.setdefault(tuple(sorted(_last_flat(graph, flat, node))), []).append(name)
     for nodes, names in by_nodes.items():
         ops = sorted({graph.nodes[number].op for number in nodes})
         where = facts.place_of_node(nodes[0])
