@@ -1,0 +1,556 @@
+"""Every op below autograd that a run calls, forward and backward, written down as a pure function.
+
+Below autograd a pass is a list of calls of aten ops. On the tape each has values (numbered, never
+changed) as inputs and outputs: an op that writes into a tensor appears as the op that returns the
+result instead, and a tensor that shares the memory written to gets a new value when it is read
+again. So the list can be run again in another arithmetic, or searched for what is computed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphlens.capture.backward import walk_again
+from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
+from graphlens.capture.release import drain
+from graphlens.collector import paused_collector
+from graphlens.graph import GradGraph
+
+aten = torch.ops.aten
+_sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+
+
+class Ref(NamedTuple):
+    """A tensor among the arguments of a call: the number of its value."""
+
+    value: int
+
+
+class Call(NamedTuple):
+    """One aten op that ran.
+
+    Attributes:
+        function: a function of its arguments: `add` where `add_` was called.
+        args, kwargs: as they were given; each tensor is a `Ref`, in lists and tuples too.
+        outputs: the values of the returned tensors, those of lists one after the other; None for
+            what is no tensor.
+        node: the node of the graph that it belongs to: the one whose forward op it is, or whose
+            backward it is part of; None if there is none.
+        backward: whether the backward pass called it.
+        accumulates: whether the engine called it to add up gradients that meet; `node` then is the
+            one that sent the later of the two.
+        random: whether it draws random numbers.
+    """
+
+    function: OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[int | None, ...]
+    node: int | None = None
+    backward: bool = False
+    accumulates: bool = False
+    random: bool = False
+
+    @property
+    def inputs(self) -> Iterator[int]:
+        """The values that it reads, in the order of its arguments."""
+        return refs((self.args, tuple(self.kwargs.values())))
+
+
+@dataclass
+class Tape:
+    """Values and calls of one run, forward and backward.
+
+    It keeps every value, so that it takes the memory of all intermediate results together.
+
+    Attributes:
+        tensors: per value the tensor of the run, detached.
+        sources: the values that no call made: leaves, inputs and constants.
+        leaves, outputs, roots, gradients: values by name; gradients of leaves that received one.
+        opaque: ops that could not be written as functions, and how often they ran; what they wrote
+            is a source.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    leaves: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    roots: dict[str, int] = field(default_factory=dict)
+    gradients: dict[str, int] = field(default_factory=dict)
+    opaque: Counter[str] = field(default_factory=Counter)
+
+    def made_by(self) -> list[int | None]:
+        """Per value the position of the call that made it; None for a source."""
+        made: list[int | None] = [None] * len(self.tensors)
+        for place, call in enumerate(self.calls):
+            for value in call.outputs:
+                if value is not None:
+                    made[value] = place
+        return made
+
+
+def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
+    """Run a program forward and backward once, and write down every op.
+
+    Args:
+        graph: its graph, whose nodes the calls then know.
+
+    Raises:
+        MeasureError: the program makes another graph every time.
+    """
+    mode = _Taping()
+    with paused_collector():
+        known = {name: mode.value(tensor) for name, tensor in program.leaves.items()}
+        with mode:
+            made = program.forward()
+        wanted = wanted_leaves(program, made)
+        handles: list[Any] = []
+        if graph is not None and made.roots:
+            found = walk_again(program, made, graph)
+            mode.number_forward({seq: number for number, seq in enumerate(found.seqs, len(found.leaves))})
+            handles = [handle for number, node in enumerate(found.nodes) for handle in mode.follow(number, node)]
+            del found
+        tape = mode.tape
+        try:
+            with cleared_gradients(wanted.values()):
+                if made.roots:
+                    with mode:
+                        mode.begin_backward()
+                        run_backward(made.roots, wanted)
+                for name, tensor in wanted.items():
+                    tape.leaves[name] = known[name] if name in known else mode.first_value(tensor)
+                    if tensor.grad is not None:
+                        tape.gradients[name] = mode.value(tensor.grad)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, tensor in made.outputs.items():
+            tape.outputs[name] = mode.value(tensor)
+        for name, tensor in made.roots.items():
+            tape.roots[name] = mode.value(tensor)
+        mode.close()
+        del made
+        drain()
+    return tape
+
+
+def refs(value: Any) -> Iterator[int]:
+    """The numbers of all values in nested arguments, in order."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Ref):
+            yield item.value
+        elif isinstance(item, (list, tuple)):
+            stack.extend(reversed(item))
+
+
+def filled(value: Any, tensor_of: Callable[[int], Any]) -> Any:
+    """Arguments with something in the place of each `Ref`."""
+    if isinstance(value, Ref):
+        return tensor_of(value.value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(filled(item, tensor_of) for item in value)
+    return value
+
+
+def run_call(call: Call, tensor_of: Callable[[int], Any]) -> list[Any]:
+    """Call its function on other tensors; what comes back in the order of `call.outputs`."""
+    args = filled(call.args, tensor_of)
+    kwargs = {key: filled(value, tensor_of) for key, value in call.kwargs.items()}
+    return flat_outputs(call.function(*args, **kwargs))
+
+
+def flat_outputs(made: Any) -> list[Any]:
+    """What an op returned, lists and tuples one after the other."""
+    if not isinstance(made, (list, tuple)):
+        return [made]
+    return [tensor for item in made for tensor in flat_outputs(item)]
+
+
+def replay(tape: Tape, sources: Mapping[int, torch.Tensor] | None = None) -> list[torch.Tensor | None]:
+    """Run all calls again on the recorded sources; per value what comes out.
+
+    Random numbers are those of the run. Nothing is kept for a backward pass.
+
+    Args:
+        sources: values that are to be taken as given instead.
+    """
+    values: list[torch.Tensor | None] = [None] * len(tape.tensors)
+    for number in tape.sources:
+        values[number] = tape.tensors[number]
+    given = sources or {}
+    for number, tensor in given.items():
+        values[number] = tensor
+    with torch.no_grad():
+        for call in tape.calls:
+            made: list[Any] | None = None
+            if call.random:
+                made = [tape.tensors[k] if k is not None else None for k in call.outputs]
+            for output, tensor in zip(call.outputs, made or run_call(call, values.__getitem__), strict=True):
+                if output is not None and output not in given:  # some ops return no workspace without autograd
+                    values[output] = tape.tensors[output] if tensor is None else tensor
+    return values
+
+
+class _Facts(NamedTuple):
+    """What an op does to its arguments."""
+
+    writes: tuple[int | str, ...]  # positions and names of the arguments written to
+    function: OpOverload | None  # the op that returns the result instead
+    out: tuple[str, ...]  # of the arguments written to, those that are not read
+    random: bool
+    returns: int
+    needed: tuple[int, ...]  # positions of the arguments that must be tensors
+
+
+@cache
+def _facts(func: OpOverload) -> _Facts:
+    schema = func._schema
+    writes: list[int | str] = []
+    out = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            writes.append(argument.name if argument.kwarg_only else position)
+            if argument.kwarg_only:
+                out.append(argument.name)
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    needed = [place for place, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor"]
+    return _Facts(
+        tuple(writes),
+        _functional(func, out) if writes else func,
+        tuple(out),
+        random,
+        len(schema.returns),
+        tuple(needed),
+    )
+
+
+def _functional(func: OpOverload, out: Sequence[str]) -> OpOverload | None:
+    """The overload that takes the same arguments and writes into none of them."""
+    name = func._schema.name.rpartition("::")[2]
+    wanted = [(item.name, str(item.type)) for item in func._schema.arguments if item.name not in out]
+    for candidate in dict.fromkeys((name.removesuffix("_"), name)):
+        packet = getattr(getattr(torch.ops, func.namespace), candidate, None)
+        for overload in packet.overloads() if packet is not None else ():
+            found = getattr(packet, overload)
+            arguments = found._schema.arguments
+            writing = any(item.alias_info is not None and item.alias_info.is_write for item in arguments)
+            if not writing and [(item.name, str(item.type)) for item in arguments] == wanted:
+                return found  # type: ignore[no-any-return]
+    return None
+
+
+_Key = tuple[Any, ...] | None
+
+
+class _Write(NamedTuple):
+    value: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+@dataclass
+class _Memory:
+    """What is known of one storage.
+
+    Attributes:
+        values: the values that are in it now, by the look of their tensors.
+        detached: the same for tensors that were cut off from the graph of one that looks the same.
+        first: the first value of each look.
+        live: of these, and of older ones whose place was not written to, those whose tensor on the
+            tape lies in this storage still.
+        cover: a value that fills it all, with its look; what was written later is in `writes`.
+    """
+
+    values: dict[_Key, int] = field(default_factory=dict)
+    detached: dict[_Key, int] = field(default_factory=dict)
+    first: dict[_Key, int] = field(default_factory=dict)
+    live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
+    cover: tuple[int, torch.Tensor] | None = None
+    writes: list[_Write] = field(default_factory=list)
+
+
+class _Taping(TorchDispatchMode):
+    """Writes a tape while ops run. It keeps their tensors, so that a storage's address is its name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = Tape()
+        self.memories: dict[int, _Memory] = {}
+        self.others: dict[int, tuple[int, torch.Tensor]] = {}  # without a storage: by id
+        self.backward = False
+        self.current: int | None = None
+        self.sent = False
+        self.seqs: list[int | None] = []
+
+    # What runs when
+
+    def number_forward(self, numbers: Mapping[int, int]) -> None:
+        """Tell the calls so far which nodes they belong to, by autograd's sequence numbers.
+
+        A node is made right before its op is called, and below autograd a node stands for one op:
+        the first one after a number has been given out is the node's.
+        """
+        taken = set()
+        for place, seq in enumerate(self.seqs):
+            node = None if seq in taken else numbers.get(seq if seq is not None else -1)
+            if node is not None:
+                taken.add(seq)
+                self.tape.calls[place] = self.tape.calls[place]._replace(node=node)
+
+    def follow(self, number: int, node: torch.autograd.graph.Node) -> tuple[Any, Any]:
+        """Hook a node, so that the calls of its backward know it."""
+
+        def enter(_: object) -> None:
+            self.current, self.sent = number, False
+
+        def leave(_: object, __: object) -> None:
+            self.sent = True
+
+        return node.register_prehook(enter), node.register_hook(leave)
+
+    def begin_backward(self) -> None:
+        self.backward = True
+
+    def close(self) -> None:
+        """Forget what only recording needs."""
+        self.memories.clear()
+        self.others.clear()
+
+    # Values
+
+    def value(self, tensor: torch.Tensor) -> int:
+        """The number of the value that a tensor has now."""
+        key = _look(tensor)
+        if key is None:
+            found = self.others.get(id(tensor))
+            return found[0] if found else self._new(tensor, is_source=True)
+        memory = self.memories.get(_address(tensor))
+        if memory is None:
+            return self._new(tensor, is_source=True)
+        number = memory.values.get(key)
+        if not tensor.requires_grad:
+            number = memory.detached.get(key, number)
+        if number is not None:
+            return number
+        return self._read_again(tensor, memory, key)
+
+    def first_value(self, tensor: torch.Tensor) -> int:
+        """The number that a tensor had when it was first seen, for a leaf: nothing writes to it."""
+        key = _look(tensor)
+        found = self.memories.get(_address(tensor)) if key is not None else None
+        return self.value(tensor) if found is None else found.first.get(key) or self.value(tensor)
+
+    def _new(self, tensor: torch.Tensor, *, is_source: bool = False) -> int:
+        number = len(self.tape.tensors)
+        self.tape.tensors.append(tensor.detach())
+        if is_source:
+            self.tape.sources.append(number)
+        key = _look(tensor)
+        if key is None:
+            self.others[id(tensor)] = number, tensor
+            return number
+        memory = self.memories.setdefault(_address(tensor), _Memory())
+        memory.values[key] = number
+        memory.first.setdefault(key, number)
+        memory.live[number] = _extent(tensor)
+        if memory.cover is None and not memory.writes and _fills(tensor):
+            memory.cover = number, self.tape.tensors[number]
+        return number
+
+    def _read_again(self, tensor: torch.Tensor, memory: _Memory, key: _Key) -> int:
+        """The value of a tensor whose memory was written to through another one."""
+        if memory.cover is None or memory.cover[1].dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
+            if memory.writes or memory.cover is None:
+                self.tape.opaque["a view of memory written to"] += bool(memory.writes)
+            return self._new(tensor, is_source=True)
+        flat = self._flat(memory)
+        tensors = self.tape.tensors
+        made = tensor.detach()
+        place = list(tensor.shape), list(tensor.stride()), tensor.storage_offset()
+        tensors.append(made)
+        number = len(tensors) - 1
+        self._note(aten.as_strided.default, (Ref(flat), *place), (number,))
+        memory.values[key] = number
+        memory.live[number] = _extent(tensor)
+        return number
+
+    def _flat(self, memory: _Memory) -> int:
+        """The whole storage as a vector, with all that was written to it."""
+        assert memory.cover is not None
+        number, cover = memory.cover
+        tensors = self.tape.tensors
+        flat = cover
+        if flat.ndim != 1:
+            strides = cover.stride()
+            order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
+            for function, argument in (
+                (aten.permute.default, order),
+                (aten.reshape.default, [-1]),
+            ):
+                flat = function(flat, argument).clone()  # what is written next must not change it
+                tensors.append(flat)
+                self._note(function, (Ref(number), argument), (len(tensors) - 1,))
+                number = len(tensors) - 1
+        for write in memory.writes:
+            place = list(write.size), list(write.stride), write.offset
+            flat = aten.as_strided_scatter.default(flat, tensors[write.value], *place)
+            tensors.append(flat)
+            arguments = (Ref(number), Ref(write.value), *place)
+            self._note(aten.as_strided_scatter.default, arguments, (len(tensors) - 1,))
+            number = len(tensors) - 1
+        memory.cover, memory.writes = (number, flat), []
+        return number
+
+    # Calls
+
+    def _note(
+        self, function: OpOverload, args: tuple[Any, ...], outputs: tuple[int | None, ...],
+        kwargs: dict[str, Any] | None = None, random: bool = False, seq: int | None = None,
+    ) -> None:  # fmt: skip
+        if not self.backward:
+            self.seqs.append(seq)
+        self.tape.calls.append(
+            Call(
+                function, args, kwargs or {}, outputs, self.current if self.backward else None, self.backward,
+                self.backward and self.sent, random,
+            )
+        )  # fmt: skip
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        seq = None if self.backward else _sequence_number() - 1
+        facts = _facts(func)
+        written = [kwargs.get(place) if isinstance(place, str) else args[place] for place in facts.writes]
+        targets = [tensor for tensor in flat_outputs(written) if isinstance(tensor, torch.Tensor)]
+        skipped = {id(tensor) for tensor in targets} if facts.out else set()
+        known_args = tuple(self._referred(value) for value in args)
+        known_kwargs = {
+            key: self._referred(value) for key, value in kwargs.items() if not (skipped and key in facts.out)
+        }
+        for tensor in targets:
+            self._before_write(tensor)
+        made = func(*args, **kwargs)
+        function = facts.function
+        # C++ may pass a tensor that is not defined, which Python cannot do.
+        undefined = any(place < len(args) and args[place] is None for place in facts.needed)
+        if function is None or undefined:
+            for tensor in targets:
+                self._after_write(tensor)
+            self.tape.opaque[str(func)] += 1
+            return made
+        if func is aten.detach.default and args[0].requires_grad and _look(made) is not None:
+            outputs: tuple[int | None, ...] = (self._cut_off(made),)
+            self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+            return made
+        outputs = tuple(
+            self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
+            for tensor in flat_outputs(made if not targets or facts.returns else written)
+        )
+        self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+        return made
+
+    def _referred(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return Ref(self.value(value))
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._referred(item) for item in value)
+        return value
+
+    def _made(self, tensor: torch.Tensor, targets: Sequence[torch.Tensor]) -> int:
+        if any(tensor is target for target in targets):
+            return self._after_write(tensor, is_source=False)
+        return self._new(tensor)
+
+    def _cut_off(self, tensor: torch.Tensor) -> int:
+        """A new value that only tensors without a gradient have; the others keep theirs."""
+        memory, key = self.memories[_address(tensor)], _look(tensor)
+        kept = memory.values.get(key)
+        number = self._new(tensor)
+        memory.detached[key] = number
+        if kept is not None:
+            memory.values[key] = kept
+        return number
+
+    def _before_write(self, tensor: torch.Tensor) -> None:
+        """Copy the values that are about to be overwritten."""
+        memory = self.memories.get(_address(tensor)) if _look(tensor) is not None else None
+        if memory is None:
+            return
+        first, last = _extent(tensor)
+        for number, (low, high) in list(memory.live.items()):
+            if low <= last and first <= high:
+                copy = self.tape.tensors[number].clone()
+                self.tape.tensors[number] = copy
+                del memory.live[number]
+                if memory.cover is not None and memory.cover[0] == number:
+                    memory.cover = number, copy
+
+    def _after_write(self, tensor: torch.Tensor, *, is_source: bool = True) -> int:
+        """The value that a tensor has after it was written to."""
+        if _look(tensor) is None:
+            self.others.pop(id(tensor), None)
+            return self._new(tensor, is_source=is_source)
+        memory = self.memories.setdefault(_address(tensor), _Memory())
+        # What does not overlap keeps its value.
+        memory.values = {key: number for key, number in memory.values.items() if number in memory.live}
+        memory.detached = {key: number for key, number in memory.detached.items() if number in memory.live}
+        if _fills(tensor):
+            memory.cover, memory.writes = None, []
+            return self._new(tensor, is_source=is_source)
+        number = self._new(tensor, is_source=is_source)
+        if memory.cover is not None and memory.cover[0] == number:
+            memory.cover = None
+        memory.writes.append(_Write(number, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())))
+        return number
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _look(tensor: torch.Tensor) -> _Key:
+    """What tells tensors in one storage apart; None for a tensor without a storage of its own."""
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        if tensor.layout is torch.strided and tensor.untyped_storage().nbytes():
+            return (
+                tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_conj(),
+                tensor.is_neg(),
+            )  # fmt: skip
+    return None
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first and the last byte of the storage that belong to the tensor."""
+    start = int(tensor.storage_offset())
+    steps = sum(int(size - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    size = tensor.element_size()
+    return start * size, (start + steps + 1) * size - 1
+
+
+def _fills(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is all of its storage, each entry once."""
+    if tensor.storage_offset() or tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
+        return False
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
