@@ -78,6 +78,7 @@ class Tape:
         leaves, outputs, roots, gradients: values by name; gradients of leaves that received one.
         opaque: ops that could not be written as functions, and how often they ran; what they wrote
             is a source.
+        written: sources that the run wrote over: what it did outlives it.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Tape:
     roots: dict[str, int] = field(default_factory=dict)
     gradients: dict[str, int] = field(default_factory=dict)
     opaque: Counter[str] = field(default_factory=Counter)
+    written: list[int] = field(default_factory=list)
 
     def made_by(self) -> list[int | None]:
         """Per value the position of the call that made it; None for a source."""
@@ -271,7 +273,8 @@ class _Memory:
         first: the first value of each look.
         live: of these, and of older ones whose place was not written to, those whose tensor on the
             tape lies in this storage still.
-        cover: a value that fills it all, with its look; what was written later is in `writes`.
+        cover: a value that fills it all, with its tensor; what was written later is in `writes`.
+        source: its first value, if that is a source.
     """
 
     values: dict[_Key, int] = field(default_factory=dict)
@@ -279,6 +282,7 @@ class _Memory:
     first: dict[_Key, int] = field(default_factory=dict)
     live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
     cover: tuple[int, torch.Tensor] | None = None
+    source: int | None = None
     writes: list[_Write] = field(default_factory=list)
 
 
@@ -363,6 +367,8 @@ class _Taping(TorchDispatchMode):
             self.others[id(tensor)] = number, tensor
             return number
         memory = self.memories.setdefault(_address(tensor), _Memory())
+        if is_source and not memory.first:
+            memory.source = number
         memory.values[key] = number
         memory.first.setdefault(key, number)
         memory.live[number] = _extent(tensor)
@@ -491,6 +497,9 @@ class _Taping(TorchDispatchMode):
         memory = self.memories.get(_address(tensor)) if _look(tensor) is not None else None
         if memory is None:
             return
+        if memory.source is not None:
+            self.tape.written.append(memory.source)
+            memory.source = None
         first, last = _extent(tensor)
         for number, (low, high) in list(memory.live.items()):
             if low <= last and first <= high:

@@ -278,6 +278,22 @@ def test_what_cannot_be_written_as_a_function_is_counted() -> None:
     assert_faithful(tape)
 
 
+def test_what_outlives_the_run_is_told() -> None:
+    state = torch.zeros(3)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        state.add_(1)
+        own = torch.zeros(3)
+        own.add_(2)
+        return (x * state * own).sum()
+
+    tape = record_tape(subject_program(graphlens.Subject(forward, (torch.ones(3, requires_grad=True),))))
+
+    (value,) = tape.written
+    assert tape.tensors[value].tolist() == [0.0] * 3
+    assert state.tolist() == [1.0] * 3
+
+
 def test_without_a_graph_there_is_a_forward_pass() -> None:
     tape = record_tape(subject_program(graphlens.Subject(lambda x: x * 2, (torch.ones(3),))))
 
