@@ -29,3 +29,7 @@ class DrawError(GraphlensError):
 
 class MeasureError(GraphlensError):
     """A comparison or plot was asked for that this subject cannot give."""
+
+
+class ProofError(GraphlensError):
+    """A shorter program cannot be written in place of this one; the message says why."""

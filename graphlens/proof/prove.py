@@ -1,0 +1,231 @@
+"""Run a simplified program beside the original, on the same inputs and on others."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from graphlens.analyses.comparison import compare_records
+from graphlens.analyses.proof import Gathered, Proof, Trial, predict
+from graphlens.capture.program import Pass, Program, cleared_gradients, run_backward
+from graphlens.capture.tape import Tape
+from graphlens.capture.timing import Progress, time_programs
+from graphlens.capture.trace import Trace, observe
+from graphlens.errors import GraphlensError, ProofError
+from graphlens.proof.alone import times_alone
+from graphlens.proof.code import Code, write_code
+from graphlens.proof.simplify import simplify
+
+_AMOUNTS = (1e-2, 1e-4, 1e-6)  # relative changes of the inputs; a smaller one where a larger one takes another way
+
+
+def prove(
+    program: Program,
+    trace: Trace,
+    tape: Tape,
+    same: Mapping[int, int],
+    *,
+    repeats: int = 5,
+    progress: Progress = lambda _: None,
+) -> Proof:
+    """Write the program without what is equal, and measure both.
+
+    Args:
+        trace: a run of the program.
+        tape: of a run of it; its calls know the nodes of the trace's graph.
+        same: per value an earlier one that it is equal to.
+    """
+    graph = trace.graph
+    if graph is None:
+        return Proof("no output has a backward graph")
+    progress(f"{program.name}: simplifying")
+    try:
+        simplified = simplify(tape, graph, same)
+        code = write_code(simplified, graph, program.name)
+        after = _program(program, trace, tape, code)
+        progress(f"{after.name}: running")
+        result = observe(after)
+    except ProofError as error:
+        return Proof(str(error))
+    except (RuntimeError, ValueError, TypeError, GraphlensError) as error:
+        return Proof(f"the simplified program does not run: {_first_line(error)}")
+    before = replace(program, leaves={**program.leaves, **after.leaves}) if program.leaves else program
+    # One after the other: in turns the longer pass would leave the shorter one with cold caches.
+    timed = [time_programs([each], repeats, progress=progress)[0] for each in (before, after)]
+    records = [
+        replace(run.record(), forward=timings.forward, backward=timings.backward)
+        for run, timings in zip((trace, result), timed, strict=True)
+    ]
+    comparison = compare_records(*records)
+    progress(f"{program.name}: timing what is left, op by op")
+    alone = times_alone(simplified)
+    return Proof(
+        comparison=comparison,
+        prediction=predict(
+            graph,
+            simplified.removed,
+            simplified.leaves,
+            alone and alone.forward / 1e9,
+            alone and alone.backward / 1e9,
+        ),
+        bound=_half_of_the_digits(tape, code),
+        gathered=tuple(
+            _gathered(tape, row.name) for row in comparison.gradients if (row.a, row.b) == ("value", "none")
+        ),
+        trials=tuple(_trials(program, after)),
+        calls=len(simplified.calls),
+        guards=len(simplified.guards),
+        code=code.text,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _half_of_the_digits(tape: Tape, code: Code) -> float:
+    dtypes = [tape.tensors[value].dtype for value in code.results.values()]
+    return max((torch.finfo(dtype).eps ** 0.5 for dtype in dtypes if dtype.is_floating_point), default=0.0)
+
+
+def _program(program: Program, trace: Trace, tape: Tape, code: Code) -> Program:
+    """The code as a program on the original's own leaves."""
+    function = _compiled(code)
+    by_value = {value: name for name, value in reversed(tape.leaves.items())}
+    leaves = {name: _leaf(program, tape, name) for name in trace.gradients if name in tape.leaves}
+    arguments = [
+        leaves[by_value[value]] if by_value[value] in leaves else _leaf(program, tape, by_value[value])
+        for value in code.leaves.values()
+    ]
+    arguments += [tape.tensors[value] for value in code.constants.values()]
+    names = list(code.results)
+    places = {value: place for place, value in enumerate(code.results.values())}
+    outputs, roots = (
+        {name: places[value] for name, value in chosen.items()}
+        for chosen in (_named(tape.outputs, code), _named(tape.roots, code))
+    )
+    assert len(names) == len(places)
+
+    def forward() -> Pass:
+        made = function(*arguments)
+        if len(names) == 1 and isinstance(made, torch.Tensor):
+            made = (made,)
+        scalars = {name: made[place] for name, place in roots.items()}
+        loss = sum(float(scalar.detach()) for scalar in scalars.values())
+        return Pass({name: made[place] for name, place in outputs.items()}, scalars, loss)
+
+    return Program(f"{program.name}, simplified", forward, leaves, program.loss_name, program.times_forward)
+
+
+def _named(values: Mapping[str, int], code: Code) -> dict[str, int]:
+    return {name: code.values[name] for name in values}
+
+
+def _leaf(program: Program, tape: Tape, name: str) -> torch.Tensor:
+    """The program's own leaf, or a copy of one that it makes in its run."""
+    if name in program.leaves:
+        return program.leaves[name]
+    return tape.tensors[tape.leaves[name]].clone().requires_grad_()
+
+
+def _compiled(code: Code) -> Callable[..., Any]:
+    file = f"<{code.function}>"
+    linecache.cache[file] = len(code.text), None, code.text.splitlines(keepends=True), file
+    names: dict[str, Any] = {}
+    exec(compile(code.text, file, "exec"), names)
+    return names[code.function]  # type: ignore[no-any-return]
+
+
+def _gathered(tape: Tape, name: str) -> Gathered:
+    """What was added up for a leaf's gradient: the engine adds what arrives to the sum so far."""
+    value = tape.gradients[name]
+    made = tape.made_by()
+    terms: list[int] = []
+    waiting = [value]
+    while waiting:
+        number = waiting.pop()
+        place = made[number]
+        call = tape.calls[place] if place is not None else None
+        if call is not None and (call.accumulates or _passes_on(call.function._schema.name)):
+            waiting.extend(call.inputs)
+        else:
+            terms.append(number)
+    return Gathered(
+        name, len(terms), _largest(tape.tensors[value]), sum(_largest(tape.tensors[term]) for term in terms)
+    )
+
+
+def _passes_on(name: str) -> bool:
+    return name.rpartition("::")[2] in ("detach", "alias")
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def _trials(before: Program, after: Program) -> Iterator[Trial]:
+    """Both programs on changed inputs, as far as the original takes them from its leaves."""
+    if not before.leaves or not before.times_forward:
+        yield Trial(0.0, failure="the target makes its tensors itself, so that others cannot be put in")
+        return
+    for amount in _AMOUNTS:
+        with _changed(list(after.leaves.values()), amount):
+            try:
+                expected = _run(before, after.leaves)
+            except (RuntimeError, ValueError) as error:
+                yield Trial(amount, failure=f"the original fails: {_first_line(error)}")
+                continue
+            try:
+                found = _run(after, after.leaves)
+            except (RuntimeError, ValueError) as error:
+                yield Trial(amount, failure=_first_line(error))
+                continue
+        yield Trial(amount, _furthest(expected[0], found[0]), _furthest(expected[1], found[1]))
+        return
+
+
+def _run(program: Program, leaves: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
+    torch.manual_seed(0)
+    made = program.forward()
+    with cleared_gradients(leaves.values()):
+        run_backward(made.roots, leaves)
+        gradients = {name: None if leaf.grad is None else leaf.grad.detach() for name, leaf in leaves.items()}
+    return {name: tensor.detach() for name, tensor in made.outputs.items()}, gradients
+
+
+@contextmanager
+def _changed(leaves: Sequence[torch.Tensor], amount: float) -> Iterator[None]:
+    """Change each floating-point leaf by a random relative amount, for the length of the block."""
+    generator = torch.Generator().manual_seed(1)
+    able = [leaf for leaf in leaves if leaf.is_leaf and leaf.dtype.is_floating_point]
+    kept = [leaf.detach().clone() for leaf in able]
+    state = torch.get_rng_state()
+    try:
+        with torch.no_grad():
+            for leaf in able:
+                leaf.mul_(1 + amount * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for leaf, value in zip(able, kept, strict=True):
+                leaf.copy_(value)
+        torch.set_rng_state(state)
+
+
+def _furthest(expected: Mapping[str, torch.Tensor | None], found: Mapping[str, torch.Tensor | None]) -> float | None:
+    """The largest relative difference of two tensors of one name; those that one side lacks are left out."""
+    worst = None
+    for name, left in expected.items():
+        right = found.get(name)
+        if left is None or right is None or not left.numel() or not left.dtype.is_floating_point:
+            continue
+        size = float(left.abs().max())
+        difference = float((left - right).abs().max())
+        relative = difference / size if size else difference
+        worst = relative if worst is None else max(worst, relative)
+    return worst

@@ -1,0 +1,168 @@
+"""What is left of a run when values that are equal are computed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from graphlens.capture.tape import Call, Ref, Tape
+from graphlens.errors import ProofError
+from graphlens.graph import GradGraph
+
+aten = torch.ops.aten
+_CHECKS = frozenset((aten._linalg_check_errors.default,))  # what is computed afterwards checks its inputs itself
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """The calls of a forward pass that are left, in order; each reads what is left too.
+
+    Attributes:
+        tape: whose values they are.
+        guards: of the calls, those that looked at a tensor to choose the way on, with what they saw.
+        leaves, outputs, roots: values by name; of the leaves those that are still read.
+        removed: nodes of the graph whose forward op is gone.
+    """
+
+    tape: Tape
+    calls: tuple[Call, ...]
+    guards: Mapping[int, bool | int]
+    leaves: Mapping[str, int]
+    outputs: Mapping[str, int]
+    roots: Mapping[str, int]
+    removed: frozenset[int]
+
+
+def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplified:
+    """Put equal values in each other's place, and leave out what nothing needs any more.
+
+    Args:
+        graph: of the run; the tape knows its nodes.
+        same: per value an earlier one that it is equal to.
+
+    Raises:
+        ProofError: the run did something that its ops do not say.
+    """
+    _refuse(tape, graph)
+    equal = _Equal(tape, graph, same)
+    leaves = set(tape.leaves.values())
+    forward = [call for call in tape.calls if not call.backward]
+    needed = {equal[value] for value in (*tape.outputs.values(), *tape.roots.values())}
+    kept: list[Call] = []
+    looked: dict[int, bool | int] = {}
+    numbers = _numbers_given(forward)
+    for call in reversed(forward):
+        if call.function is aten._local_scalar_dense.default:
+            seen = _seen(tape, call, numbers)
+            value = equal[next(call.inputs)]
+            if seen is None or value in looked:
+                continue
+            looked[value] = seen
+        elif not (call.random or any(value in needed and value not in leaves for value in call.outputs)):
+            continue
+        if call.function in _CHECKS:
+            continue
+        call = call._replace(args=equal.put(call.args), kwargs=equal.put_all(call.kwargs))
+        needed.update(call.inputs)
+        kept.append(call)
+    kept.reverse()
+    left = {call.node for call in kept}
+    gone = {call.node for call in forward if call.node is not None} - left
+    return Simplified(
+        tape,
+        tuple(kept),
+        looked,
+        {name: value for name, value in tape.leaves.items() if value in needed},
+        {name: equal[value] for name, value in tape.outputs.items()},
+        {name: equal[value] for name, value in tape.roots.items()},
+        frozenset(number for number in gone if number is not None),
+    )
+
+
+def _refuse(tape: Tape, graph: GradGraph) -> None:
+    custom = next((node for node in graph.nodes if node.kind == "custom"), None)
+    if custom is not None:
+        where = "" if custom.source is None else f" at {graph.sources[custom.source]}"
+        raise ProofError(f"{custom.op}{where} is a custom Function, whose backward is not known from its forward ops")
+    if tape.written:
+        names = {value: name for name, value in tape.leaves.items()}
+        value = tape.written[0]
+        what = names.get(value) or f"a {list(tape.tensors[value].shape)} tensor that was there before"
+        raise ProofError(f"the forward pass writes to {what}, which outlives the run; a shorter program would not")
+    if tape.opaque:
+        name = next(iter(tape.opaque))
+        raise ProofError(f"it does something that no function of its values does: {name}")
+    if any(call.function in _HIDDEN for call in tape.calls):
+        raise ProofError("it keeps running statistics, which outlive the run; put the module into eval mode")
+
+
+_HIDDEN = frozenset((aten.native_batch_norm.default,))  # writes its statistics without saying so
+
+
+def _numbers_given(calls: list[Call]) -> frozenset[float]:
+    """All numbers among the arguments, by value."""
+    found = set()
+    stack: list[Any] = [value for call in calls for value in (call.args, tuple(call.kwargs.values()))]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Ref):
+            continue
+        if isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif isinstance(item, float):
+            found.add(item)
+    return frozenset(found)
+
+
+def _seen(tape: Tape, call: Call, numbers: frozenset[float]) -> bool | int | None:
+    """What the program saw in a tensor and may have gone by; None where it cannot have."""
+    tensor = tape.tensors[next(call.inputs)]
+    if tensor.dtype is torch.bool:
+        return bool(tensor)
+    if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
+        return int(tensor)
+    value = tensor.item()
+    if isinstance(value, float) and not math.isnan(value) and value in numbers and value != round(value):
+        raise ProofError(
+            f"it reads the number {value:.6g} from a tensor and goes on with it outside of the graph; a program that "
+            "held it would be right for these inputs alone"
+        )
+    return None
+
+
+class _Equal:
+    """Which value stands for which."""
+
+    def __init__(self, tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> None:
+        self.same = same
+        self.tape = tape
+        made = tape.made_by()
+        leaves = set(tape.leaves.values())
+        self.gradient = [
+            tape.calls[place].node is not None if place is not None else value in leaves
+            for value, place in enumerate(made)
+        ]
+
+    def __getitem__(self, value: int) -> int:
+        """The earliest value that it is known to be equal to.
+
+        One with a gradient stands only for one with a gradient: the others were cut off on purpose.
+        """
+        while value in self.same and self.gradient[self.same[value]] == self.gradient[value]:
+            value = self.same[value]
+        return value
+
+    def put(self, item: Any) -> Any:
+        """Arguments with what stands for them."""
+        if isinstance(item, Ref):
+            return Ref(self[item.value])
+        if isinstance(item, (list, tuple)):
+            return type(item)(self.put(part) for part in item)
+        return item
+
+    def put_all(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: self.put(value) for key, value in items.items()}
