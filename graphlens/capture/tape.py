@@ -49,6 +49,7 @@ class Call(NamedTuple):
         accumulates: whether the engine called it to add up gradients that meet; `node` then is the
             one that sent the later of the two.
         random: whether it draws random numbers.
+        tracked: whether autograd followed it (`torch.is_grad_enabled()`).
     """
 
     function: OpOverload
@@ -59,6 +60,7 @@ class Call(NamedTuple):
     backward: bool = False
     accumulates: bool = False
     random: bool = False
+    tracked: bool = True
 
     @property
     def inputs(self) -> Iterator[int]:
@@ -79,6 +81,7 @@ class Tape:
         opaque: ops that could not be written as functions, and how often they ran; what they wrote
             is a source.
         written: sources that the run wrote over: what it did outlives it.
+        requiring: the values that were read by a tensor that required a gradient.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -90,6 +93,7 @@ class Tape:
     gradients: dict[str, int] = field(default_factory=dict)
     opaque: Counter[str] = field(default_factory=Counter)
     written: list[int] = field(default_factory=list)
+    requiring: set[int] = field(default_factory=set)
 
     def made_by(self) -> list[int | None]:
         """Per value the position of the call that made it; None for a source."""
@@ -337,6 +341,12 @@ class _Taping(TorchDispatchMode):
 
     def value(self, tensor: torch.Tensor) -> int:
         """The number of the value that a tensor has now."""
+        number = self._value(tensor)
+        if tensor.requires_grad:
+            self.tape.requiring.add(number)
+        return number
+
+    def _value(self, tensor: torch.Tensor) -> int:
         key = _look(tensor)
         if key is None:
             found = self.others.get(id(tensor))
@@ -399,17 +409,20 @@ class _Taping(TorchDispatchMode):
         number, cover = memory.cover
         tensors = self.tape.tensors
         flat = cover
-        if flat.ndim != 1:
-            strides = cover.stride()
-            order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
-            for function, argument in (
-                (aten.permute.default, order),
-                (aten.reshape.default, [-1]),
-            ):
-                flat = function(flat, argument).clone()  # what is written next must not change it
-                tensors.append(flat)
-                self._note(function, (Ref(number), argument), (len(tensors) - 1,))
-                number = len(tensors) - 1
+        # Laid out in the order of memory, whatever layout the value has when it is replayed.
+        strides = cover.stride()
+        order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
+        contiguous = {"memory_format": torch.contiguous_format}
+        steps: tuple[tuple[OpOverload, tuple[Any, ...], dict[str, Any]], ...] = (
+            (aten.permute.default, (order,), {}),
+            (aten.clone.default, (), contiguous),
+            (aten.view.default, ([-1],), {}),
+        )
+        for function, args, kwargs in steps:
+            flat = function(flat, *args, **kwargs)
+            tensors.append(flat.clone())  # what is written next must not change it
+            self._note(function, (Ref(number), *args), (len(tensors) - 1,), kwargs)
+            number = len(tensors) - 1
         for write in memory.writes:
             place = list(write.size), list(write.stride), write.offset
             flat = aten.as_strided_scatter.default(flat, tensors[write.value], *place)
@@ -431,7 +444,7 @@ class _Taping(TorchDispatchMode):
         self.tape.calls.append(
             Call(
                 function, args, kwargs or {}, outputs, self.current if self.backward else None, self.backward,
-                self.backward and self.sent, random,
+                self.backward and self.sent, random, torch.is_grad_enabled(),
             )
         )  # fmt: skip
 
@@ -448,6 +461,8 @@ class _Taping(TorchDispatchMode):
         known_kwargs = {
             key: self._referred(value) for key, value in kwargs.items() if not (skipped and key in facts.out)
         }
+        if func is aten.as_strided.default:
+            known_args = self._laid_out(args, known_args)
         for tensor in targets:
             self._before_write(tensor)
         made = func(*args, **kwargs)
@@ -463,12 +478,38 @@ class _Taping(TorchDispatchMode):
             outputs: tuple[int | None, ...] = (self._cut_off(made),)
             self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
             return made
+        if function is aten.copy.default:
+            self._note_copy(args[0], args[1], known_args[1].value, seq)
+            return made
         outputs = tuple(
             self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
             for tensor in flat_outputs(made if not targets or facts.returns else written)
         )
         self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
         return made
+
+    def _laid_out(self, args: Sequence[Any], known: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of `as_strided`, which goes by the layout in memory, for a vector of all of that memory."""
+        memory = self.memories.get(_address(args[0])) if _look(args[0]) is not None else None
+        if memory is None or memory.cover is None or memory.cover[1].dtype is not args[0].dtype:
+            return known
+        offset = args[3] if len(args) > 3 and args[3] is not None else int(args[0].storage_offset())
+        return Ref(self._flat(memory)), known[1], known[2], offset
+
+    def _note_copy(self, tensor: torch.Tensor, source: torch.Tensor, number: int, seq: int | None) -> None:
+        """What `copy_` writes, in ops that have a derivative; the node, if there is one, is the last one's."""
+        steps: list[tuple[OpOverload, tuple[Any, ...], dict[str, Any]]] = []
+        if source.dtype is not tensor.dtype or source.device != tensor.device:
+            steps.append((aten._to_copy.default, (), {"dtype": tensor.dtype, "device": tensor.device}))
+        if source.shape != tensor.shape:
+            steps.append((aten.expand.default, (list(tensor.shape),), {}))
+        made = source.detach()
+        for function, args, kwargs in steps:
+            made = function(made, *args, **kwargs)
+            self.tape.tensors.append(made.clone())
+            self._note(function, (Ref(number), *args), (len(self.tape.tensors) - 1,), kwargs)
+            number = len(self.tape.tensors) - 1
+        self._note(aten.clone.default, (Ref(number),), (self._after_write(tensor, is_source=False),), seq=seq)
 
     def _referred(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -35,16 +35,14 @@ def times_alone(simplified: Simplified) -> Alone | None:
     Returns None where one cannot be run by itself.
     """
     tape = simplified.tape
-    gradient = {tape.leaves[name] for name in simplified.leaves if tape.tensors[tape.leaves[name]].is_floating_point()}
+    gradient = tape.requiring
     kinds: dict[Hashable, _Op] = {}
     counts: Counter[Hashable] = Counter()
     for call in simplified.calls:
         key = _kind(call, tape, gradient)
         counts[key] += 1
         if key not in kinds:
-            kinds[key] = _Op(call, tape, gradient if call.node is not None else frozenset())
-        if call.node is not None:
-            gradient.update(value for value in call.outputs if value is not None)
+            kinds[key] = _Op(call, tape, gradient)
     try:
         with paused_collector():
             backward = _sweep(list(kinds.values()))
@@ -65,7 +63,7 @@ class _Op:
         inputs: dict[int, torch.Tensor] = {}
         for value in call.inputs:
             tensor = tape.tensors[value].detach()
-            wants = value in gradient and tensor.is_floating_point()
+            wants = value in gradient and call.tracked
             inputs[value] = tensor.requires_grad_() if wants else tensor
         self.args = filled(call.args, inputs.__getitem__)
         self.kwargs = {key: filled(value, inputs.__getitem__) for key, value in call.kwargs.items()}
@@ -110,7 +108,7 @@ def _kind(call: Call, tape: Tape, gradient: Set[int]) -> Hashable:
             return tuple(look(part) for part in item)
         return repr(item)
 
-    return call.function, look(call.args), look(tuple(call.kwargs.items())), call.node is not None
+    return call.function, look(call.args), look(tuple(call.kwargs.items())), call.tracked
 
 
 def _time_backward(made: list[Any]) -> float | None:

@@ -47,7 +47,7 @@ def write_code(simplified: Simplified, graph: GradGraph, name: str) -> Code:
     return _Writer(simplified, graph, name).code()
 
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "mv": "@", "mm": "@", "bmm": "@", "dot": "@",
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "mv": "@", "mm": "@", "dot": "@",
           "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!="}  # fmt: skip
 _METHODS = frozenset(
     ("t", "transpose", "permute", "view", "reshape", "expand", "sum", "mean", "detach", "clone", "unsqueeze", "squeeze",
@@ -126,7 +126,7 @@ class _Writer:
     def _body(self, wished: Mapping[int, str]) -> Iterator[str]:
         place = None
         free = False  # within torch.no_grad()
-        gradient = set(self.simplified.leaves.values())
+        gradient = self.tape.requiring
         for call in self.simplified.calls:
             if self._is_looked_at_only(call):
                 base = call.function._schema.name.rpartition("::")[2]
@@ -136,14 +136,10 @@ class _Writer:
             if source and source != place:
                 place = source
                 yield f"# {source}"
-            inputs = list(call.inputs)
-            differentiable = any(value in gradient for value in inputs)
-            is_free = differentiable and call.node is None and self._can_have_a_gradient(call)
+            is_free = not call.tracked and any(value in gradient for value in call.inputs)
             if is_free and not free:
                 yield "with torch.no_grad():"
             free = is_free
-            if differentiable and not is_free:
-                gradient.update(value for value in call.outputs if value is not None)
             for line in self._statement(call, wished):
                 yield f"    {line}" if is_free else line
 
@@ -153,11 +149,6 @@ class _Writer:
         if value is None or self.reads[value] != 1:
             return False
         return value in self.simplified.guards and call.function._schema.name[6:] in _INFIX
-
-    def _can_have_a_gradient(self, call: Call) -> bool:
-        if call.function._schema.name.rpartition("::")[2] in _CUTTING:
-            return False
-        return any(value is not None and self.tape.tensors[value].dtype.is_floating_point for value in call.outputs)
 
     def _source(self, call: Call) -> str:
         node = self.graph.nodes[call.node] if call.node is not None else None
@@ -249,10 +240,6 @@ class _Writer:
         self.written_constants.append(
             f"{self._name(value, 'CONSTANT')} = torch.tensor({numbers}, dtype={tensor.dtype})"
         )
-
-
-# What has no gradient whatever goes in, or starts a graph anew.
-_CUTTING = frozenset(("detach", "zeros_like", "ones_like", "empty_like", "full_like"))
 
 
 def _is_default(value: Any) -> bool:

@@ -49,7 +49,9 @@ def prove(
         code = write_code(simplified, graph, program.name)
         after = _program(program, trace, tape, code)
         progress(f"{after.name}: running")
-        result = observe(after)
+        # What draws random numbers is run again from one and the same state.
+        first = _observed(program) if any(call.random for call in tape.calls) else trace
+        result = _observed(after)
     except ProofError as error:
         return Proof(str(error))
     except (RuntimeError, ValueError, TypeError, GraphlensError) as error:
@@ -59,7 +61,7 @@ def prove(
     timed = [time_programs([each], repeats, progress=progress)[0] for each in (before, after)]
     records = [
         replace(run.record(), forward=timings.forward, backward=timings.backward)
-        for run, timings in zip((trace, result), timed, strict=True)
+        for run, timings in zip((first, result), timed, strict=True)
     ]
     comparison = compare_records(*records)
     progress(f"{program.name}: timing what is left, op by op")
@@ -82,6 +84,15 @@ def prove(
         guards=len(simplified.guards),
         code=code.text,
     )
+
+
+def _observed(program: Program) -> Trace:
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        return observe(program)
+    finally:
+        torch.set_rng_state(state)
 
 
 def _first_line(error: Exception) -> str:

@@ -48,7 +48,7 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplifie
         ProofError: the run did something that its ops do not say.
     """
     _refuse(tape, graph)
-    equal = _Equal(tape, graph, same)
+    equal = _Equal(tape, same)
     leaves = set(tape.leaves.values())
     forward = [call for call in tape.calls if not call.backward]
     needed = {equal[value] for value in (*tape.outputs.values(), *tape.roots.values())}
@@ -62,8 +62,8 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplifie
             if seen is None or value in looked:
                 continue
             looked[value] = seen
-        elif not (call.random or any(value in needed and value not in leaves for value in call.outputs)):
-            continue
+        elif not any(value not in leaves and (call.random or value in needed) for value in call.outputs):
+            continue  # what draws random numbers stays: those that come after it depend on it
         if call.function in _CHECKS:
             continue
         call = call._replace(args=equal.put(call.args), kwargs=equal.put_all(call.kwargs))
@@ -96,11 +96,9 @@ def _refuse(tape: Tape, graph: GradGraph) -> None:
     if tape.opaque:
         name = next(iter(tape.opaque))
         raise ProofError(f"it does something that no function of its values does: {name}")
-    if any(call.function in _HIDDEN for call in tape.calls):
+    if any(call.function is aten.native_batch_norm.default and call.args[5] for call in tape.calls):
+        # It writes them without saying so.
         raise ProofError("it keeps running statistics, which outlive the run; put the module into eval mode")
-
-
-_HIDDEN = frozenset((aten.native_batch_norm.default,))  # writes its statistics without saying so
 
 
 def _numbers_given(calls: list[Call]) -> frozenset[float]:
@@ -137,22 +135,16 @@ def _seen(tape: Tape, call: Call, numbers: frozenset[float]) -> bool | int | Non
 class _Equal:
     """Which value stands for which."""
 
-    def __init__(self, tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> None:
+    def __init__(self, tape: Tape, same: Mapping[int, int]) -> None:
         self.same = same
-        self.tape = tape
-        made = tape.made_by()
-        leaves = set(tape.leaves.values())
-        self.gradient = [
-            tape.calls[place].node is not None if place is not None else value in leaves
-            for value, place in enumerate(made)
-        ]
+        self.gradient = tape.requiring
 
     def __getitem__(self, value: int) -> int:
         """The earliest value that it is known to be equal to.
 
         One with a gradient stands only for one with a gradient: the others were cut off on purpose.
         """
-        while value in self.same and self.gradient[self.same[value]] == self.gradient[value]:
+        while value in self.same and (self.same[value] in self.gradient) == (value in self.gradient):
             value = self.same[value]
         return value
 

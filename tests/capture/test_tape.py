@@ -313,7 +313,7 @@ def test_the_leaves_gradients_are_put_back() -> None:
 STEPS = ["add_", "mul_", "row", "column", "slice", "read", "view", "copy"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.integers(0, 4)), max_size=12))
 def test_random_writes_into_views(steps: list[tuple[str, int, int]]) -> None:
     def forward() -> torch.Tensor:

@@ -1,0 +1,123 @@
+"""A program and the shorter one that was written in its place, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from graphlens.analyses.counts import Stats
+from graphlens.analyses.proof import Proof
+from graphlens.graph import printable
+from graphlens.records import Timing
+from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
+from graphlens.views.opening import NOT_MEASURED
+from graphlens.views.table import heading, paragraph, table
+
+
+def proof_parts(proof: Proof, width: int) -> Iterator[RenderableType]:
+    """What was measured of both, and whether they compute the same."""
+    yield heading("\nThe saving, measured")
+    if proof.comparison is None:
+        yield paragraph(f"No shorter program can be shown: {printable(proof.refusal)}.", width=width)
+        return
+    yield table(("", "before", "after", "ratio", "predicted"), _rows(proof))
+    yield Text("")
+    yield paragraph(
+        f"After: the program, written anew with the {count_text(proof.calls)} operations that are left without what "
+        "the findings name. Predicted: the nodes that stay, and the sum of the times of their ops, each run by itself.",
+        width=width,
+    )
+    yield Text("")
+    yield table(("", "largest difference", "of its size"), _differences(proof), texts=(1, 2))
+    for sentence in _sentences(proof):
+        yield paragraph(printable(sentence), width=width)
+
+
+def _rows(proof: Proof) -> Iterator[tuple[str, ...]]:
+    comparison, predicted = proof.comparison, proof.prediction
+    assert comparison is not None
+    assert predicted is not None
+    a, b = comparison.stats_a, comparison.stats_b
+    if a is not None and b is not None:
+        yield (
+            "grad_fn nodes",
+            count_text(a.nodes),
+            count_text(b.nodes),
+            ratio_text(a.nodes, b.nodes),
+            count_text(predicted.nodes),
+        )
+        yield (
+            "saved for backward",
+            _saved(a),
+            _saved(b),
+            "" if a.total.unknown or b.total.unknown else ratio_text(a.total.storage_bytes, b.total.storage_bytes),
+            NOT_MEASURED if predicted.storage_bytes is None else bytes_text(predicted.storage_bytes),
+        )
+    for name, x, y, told in (
+        ("forward", comparison.a.forward, comparison.b.forward, predicted.forward),
+        ("backward", comparison.a.backward, comparison.b.backward, predicted.backward),
+    ):
+        yield (
+            name,
+            _time(x),
+            _time(y),
+            ratio_text(x.median, y.median) if x is not None and y is not None else "",
+            NOT_MEASURED if told is None else seconds_text(told),
+        )
+
+
+def _saved(stats: Stats) -> str:
+    return NOT_MEASURED if stats.total.unknown else bytes_text(stats.total.storage_bytes)
+
+
+def _time(timing: Timing | None) -> str:
+    return NOT_MEASURED if timing is None else seconds_text(timing.median)
+
+
+def _differences(proof: Proof) -> Iterator[tuple[str, str, str]]:
+    comparison = proof.comparison
+    assert comparison is not None
+    for kind, rows in (("output", comparison.outputs), ("gradient of", comparison.gradients)):
+        for row in rows:
+            if row.a == row.b == "value" and row.max_abs is not None:
+                relative = "" if row.relative is None or not row.max_abs else significant(row.relative, 2)
+                text = significant(row.max_abs, 2) if row.max_abs else "equal to the last bit"
+                yield f"{kind} {row.name}", text, relative
+            elif (row.a, row.b) == ("value", "none"):
+                yield f"{kind} {row.name}", "None after: it is not used any more", ""
+            elif row.a != row.b:
+                yield f"{kind} {row.name}", f"{row.a} before, {row.b} after", ""
+
+
+def _sentences(proof: Proof) -> Iterator[str]:
+    for gathered in proof.gathered:
+        share = "" if gathered.ratio is None else f", {significant(gathered.ratio, 2)} of that"
+        yield (
+            f"Before, the gradient of {gathered.name} adds up {count_text(gathered.contributions)} contributions of "
+            f"{significant(gathered.terms, 3)} together; they cancel to {significant(gathered.largest, 2)}{share}. In "
+            "exact arithmetic it is 0."
+            if gathered.ratio is not None and gathered.ratio <= proof.bound
+            else f"Before, the gradient of {gathered.name} was {significant(gathered.largest, 2)}{share}."
+        )
+    for trial in proof.trials:
+        if trial.failure:
+            amount = f" changed by {trial.amount:g}" if trial.amount else ""
+            yield f"Other inputs{amount}: {trial.failure}."
+            continue
+        worst = [value for value in (trial.outputs, trial.gradients) if value is not None]
+        yield (
+            f"With other inputs (each number changed by about {trial.amount:g} of its size) outputs and gradients "
+            f"differ by at most {significant(max(worst, default=0.0), 2)} of their size."
+        )
+    if proof.guards:
+        yield (
+            f"The program chose its way by {count_text(proof.guards)} values of tensors; the shorter one checks that "
+            "they are the same, and fails where they are not."
+        )
+    if proof.holds:
+        bound = significant(proof.bound, 2)
+        yield f"Up to {bound} of the size a difference is taken for rounding: the saving is proved."
+    else:
+        yield f"Not proved: {'; '.join(proof.failures)}."
