@@ -86,7 +86,11 @@ class Proof:
         found = []
         for kind, rows in (("output", self.comparison.outputs), ("gradient of", self.comparison.gradients)):
             for row in rows:
-                if row.a == row.b == "value" and row.max_abs != 0.0 and not (row.relative or 0.0) <= self.bound:
+                if row.a != "value" or row.b != "value" or row.max_abs == 0.0:
+                    continue
+                if row.relative is None:
+                    found.append(f"{kind} {row.name} differs")
+                elif not row.relative <= self.bound:
                     found.append(f"{kind} {row.name} differs by {row.relative:.2g} of its size")
         for gathered in self.gathered:
             if gathered.ratio is not None and gathered.ratio > self.bound:

@@ -278,6 +278,7 @@ class _Memory:
         live: of these, and of older ones whose place was not written to, those whose tensor on the
             tape lies in this storage still.
         cover: a value that fills it all, with its tensor; what was written later is in `writes`.
+        is_flat: whether the cover is a vector that was made to be one.
         source: its first value, if that is a source.
     """
 
@@ -287,6 +288,7 @@ class _Memory:
     live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
     cover: tuple[int, torch.Tensor] | None = None
     source: int | None = None
+    is_flat: bool = False
     writes: list[_Write] = field(default_factory=list)
 
 
@@ -383,7 +385,7 @@ class _Taping(TorchDispatchMode):
         memory.first.setdefault(key, number)
         memory.live[number] = _extent(tensor)
         if memory.cover is None and not memory.writes and _fills(tensor):
-            memory.cover = number, self.tape.tensors[number]
+            memory.cover, memory.is_flat = (number, self.tape.tensors[number]), False
         return number
 
     def _read_again(self, tensor: torch.Tensor, memory: _Memory, key: _Key) -> int:
@@ -408,30 +410,34 @@ class _Taping(TorchDispatchMode):
         assert memory.cover is not None
         number, cover = memory.cover
         tensors = self.tape.tensors
-        flat = cover
-        # Laid out in the order of memory, whatever layout the value has when it is replayed.
-        strides = cover.stride()
-        order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
-        contiguous = {"memory_format": torch.contiguous_format}
-        steps: tuple[tuple[OpOverload, tuple[Any, ...], dict[str, Any]], ...] = (
-            (aten.permute.default, (order,), {}),
-            (aten.clone.default, (), contiguous),
-            (aten.view.default, ([-1],), {}),
-        )
-        for function, args, kwargs in steps:
-            flat = function(flat, *args, **kwargs)
-            tensors.append(flat.clone())  # what is written next must not change it
-            self._note(function, (Ref(number), *args), (len(tensors) - 1,), kwargs)
-            number = len(tensors) - 1
+        if not memory.is_flat:
+            # Laid out in the order of memory, whatever layout the value has when it is replayed.
+            strides = cover.stride()
+            order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
+            contiguous = {"memory_format": torch.contiguous_format}
+            number = self._derived(aten.permute.default, number, order)
+            number = self._derived(aten.clone.default, number, **contiguous)
+            number = self._derived(aten.view.default, number, [-1])
         for write in memory.writes:
-            place = list(write.size), list(write.stride), write.offset
-            flat = aten.as_strided_scatter.default(flat, tensors[write.value], *place)
-            tensors.append(flat)
-            arguments = (Ref(number), Ref(write.value), *place)
-            self._note(aten.as_strided_scatter.default, arguments, (len(tensors) - 1,))
-            number = len(tensors) - 1
+            # Not as_strided_scatter, whose derivative for the vector is wrong in torch 2.13.
+            places = torch.arange(len(tensors[number])).as_strided(write.size, write.stride, write.offset)
+            index = len(tensors)
+            tensors.append(places.reshape(-1))
+            self.tape.sources.append(index)
+            written = self._derived(aten.reshape.default, write.value, [-1])
+            number = self._derived(aten.scatter.src, number, 0, Ref(index), Ref(written))
+        flat = tensors[number]
+        memory.is_flat = True
         memory.cover, memory.writes = (number, flat), []
         return number
+
+    def _derived(self, function: OpOverload, number: int, *args: Any, **kwargs: Any) -> int:
+        """Call an op on a value for the tape alone, and note it."""
+        tensors = self.tape.tensors
+        given = filled(args, tensors.__getitem__)
+        tensors.append(function(tensors[number], *given, **kwargs).clone())  # later writes must not change it
+        self._note(function, (Ref(number), *args), (len(tensors) - 1,), kwargs)
+        return len(tensors) - 1
 
     # Calls
 
@@ -498,17 +504,10 @@ class _Taping(TorchDispatchMode):
 
     def _note_copy(self, tensor: torch.Tensor, source: torch.Tensor, number: int, seq: int | None) -> None:
         """What `copy_` writes, in ops that have a derivative; the node, if there is one, is the last one's."""
-        steps: list[tuple[OpOverload, tuple[Any, ...], dict[str, Any]]] = []
         if source.dtype is not tensor.dtype or source.device != tensor.device:
-            steps.append((aten._to_copy.default, (), {"dtype": tensor.dtype, "device": tensor.device}))
+            number = self._derived(aten._to_copy.default, number, dtype=tensor.dtype, device=tensor.device)
         if source.shape != tensor.shape:
-            steps.append((aten.expand.default, (list(tensor.shape),), {}))
-        made = source.detach()
-        for function, args, kwargs in steps:
-            made = function(made, *args, **kwargs)
-            self.tape.tensors.append(made.clone())
-            self._note(function, (Ref(number), *args), (len(self.tape.tensors) - 1,), kwargs)
-            number = len(self.tape.tensors) - 1
+            number = self._derived(aten.expand.default, number, list(tensor.shape))
         self._note(aten.clone.default, (Ref(number),), (self._after_write(tensor, is_source=False),), seq=seq)
 
     def _referred(self, value: Any) -> Any:

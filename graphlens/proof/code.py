@@ -53,6 +53,9 @@ _METHODS = frozenset(
     ("t", "transpose", "permute", "view", "reshape", "expand", "sum", "mean", "detach", "clone", "unsqueeze", "squeeze",
      "select", "unbind", "flip", "abs", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "contiguous")
 )  # fmt: skip
+_FILLING = {"normal_functional": "normal_"} | {
+    name: f"{name}_" for name in ("bernoulli", "uniform", "random", "exponential", "geometric", "cauchy", "log_normal")
+}
 _CALLED = {"_unsafe_view": "view", "linalg_vector_norm": "torch.linalg.vector_norm"}
 _NAMES = {"linalg_inv_ex": "inverse", "mv": "product", "mm": "product", "bmm": "product", "linalg_vector_norm": "norm"}
 
@@ -184,6 +187,9 @@ class _Writer:
         kwargs = {key: value for key, value in call.kwargs.items() if not _is_default(value)}
         if base == "linalg_inv_ex" and first and len(args) == 1:
             return f"torch.linalg.inv({args[0]})", True
+        if call.random and base in _FILLING:
+            # In place, because the numbers fall into memory in its order, which another call would not keep.
+            return f"{args[0]}.clone().{_FILLING[base]}({', '.join(args[1:])})", False
         if base in _INFIX and len(args) == 2 and not kwargs:
             return f"{args[0]} {_INFIX[base]} {args[1]}", False
         if base == "neg":
