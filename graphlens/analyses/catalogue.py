@@ -18,16 +18,20 @@ class Page(NamedTuple):
 PAGES: dict[str, Page] = {
     "GL101": Page(
         "the graph is cut",
-        "error; info for a network that follows another by design",
+        "error; info or warning for a network that follows another by design",
         "A leaf that requires a gradient gets none, because its value leaves the graph on the way to "
         "the loss: by detach or .data, by copying values with torch.tensor, by .item(), .tolist(), "
         ".numpy() or float(), inside no_grad or inference_mode, through an integer or boolean dtype, "
         "or through a custom Function that returns None. Every value of the forward pass is followed "
         "from call to call; what goes through Python arithmetic is followed to the call that handed "
         "it to Python, and that the output still depends on the leaf is then known from running the "
-        "program again with the leaf's value changed. A cut is reported only where a leaf loses its "
-        "last path. Where the parameters of a module called target, teacher or the like stand still "
-        "beside those of a module of the same shapes that is trained, the finding is information.",
+        "program again with the leaf's value changed. Where several calls may be that one, what they "
+        "hand on is changed too. Of a value that leaves where Python does not see it, in TorchScript "
+        "or under vmap, the last call that was seen is named; and of what could not be measured, as "
+        "two runs differ, it is said. A cut is reported only where a leaf loses its last path. Where "
+        "the parameters of a module called target, ema or the like stand still beside those of a "
+        "module of the same shapes that is trained, the finding is information if their values are "
+        "alike too, or the name leaves no doubt, and else a warning.",
         "loss = torch.tensor([f(v) for v in values]).sum()",
         "loss = torch.stack([f(v) for v in values]).sum()",
     ),
@@ -36,8 +40,8 @@ PAGES: dict[str, Page] = {
         "warning",
         "A call inside the forward pass makes a tensor that requires a gradient and has no history. "
         "Backward fills its .grad, and nobody looks there: the tensor is made anew at the next call. "
-        "A leaf whose gradient the forward pass itself asks for, as a gradient penalty does, is not "
-        "reported.",
+        "A leaf whose gradient the forward pass itself asks for, as a gradient penalty does, and one "
+        "that a module, a hook or the caller holds after the pass, are not reported.",
         "return torch.zeros_like(y, requires_grad=True)",
         "return torch.zeros_like(y)",
     ),
@@ -74,8 +78,8 @@ PAGES: dict[str, Page] = {
         "the backward pass cannot run as it should",
         "error; info for outputs that share nothing",
         "What is differentiated has no backward graph; or backward() raised: because a tensor that it "
-        "needs was written over in place after it was saved, or because part of the graph was freed "
-        "by an earlier backward pass. Outputs whose graphs share no node are mentioned as information.",
+        "needs was written over in place after it was saved, because part of the graph was freed by "
+        "an earlier backward pass, or because an op has no derivative. Outputs whose graphs share no node are mentioned as information.",
         "h = self.cell(x, self.h); self.h = h",
         "h = self.cell(x, self.h.detach()); self.h = h",
     ),
@@ -84,10 +88,57 @@ PAGES: dict[str, Page] = {
         "error",
         "The result, or the gradient of a leaf, is not finite. The program is run once more from the "
         "same state, with every call (or every node of the backward pass) watched: the first one that "
-        "makes NaN, or else infinity, out of numbers without is named, with the range of its inputs. "
-        "Infinite entries that were asked for, as in an attention mask, are not reported.",
+        "makes NaN, or else infinity, out of numbers without is named, with the range of its inputs; "
+        "if it makes NaN of infinity, so is the call that made that. An input, a parameter or a buffer "
+        "that was not finite before is told as that. Infinite entries that were asked for, as in an "
+        "attention mask, are not reported.",
         "torch.where(x > 0, x.sqrt(), zero)",
         "torch.where(x > 0, x.clamp(min=eps).sqrt(), zero)",
+    ),
+    "GL201": Page(
+        "the same value is computed again",
+        "warning",
+        "Every op of the forward pass is numbered by what it computes from what: the same op with the same "
+        "arguments on the same values gives the same value again. Random ops are never equal, and a tensor that is "
+        "written to has another value afterwards. Before it is said, the values are compared to the last bit. Ops "
+        "that run without a gradient, and views, are left out.",
+        "for _ in range(n): y = torch.linalg.inv(A) @ y",
+        "A_inverse = torch.linalg.inv(A)  # before the loop",
+    ),
+    "GL202": Page(
+        "work that other work undoes",
+        "warning; info for views that undo one another",
+        "An op and the one after it give back what went in: a product with a matrix and with its inverse, exp and "
+        "log, adding and subtracting the same tensor, two transposes, a cast and its way back where no number is "
+        "lost. Chains of such pairs collapse. Before it is said, the values are compared, up to the rounding of the "
+        "ops (for an inverse it grows with the condition of the matrix), and the ops are run again on other numbers.",
+        "y = A @ y; y = torch.linalg.inv(A) @ y",
+        "y",
+    ),
+    "GL203": Page(
+        "an inverse that is only multiplied with",
+        "info",
+        "The inverse of a matrix is formed, and nothing but products is done with it. Factorising the matrix and "
+        "solving with it takes about a third of the operations of the inverse, and rounds less.",
+        "torch.linalg.inv(A) @ b",
+        "torch.linalg.solve(A, b)",
+    ),
+    "GL205": Page(
+        "a loop over the entries of a tensor",
+        "info",
+        "A tensor is taken apart, each part goes through elementwise ops of its own, and the results are put together "
+        "again. Each of these ops is a node with a few microseconds of overhead in each pass; ops on the whole tensor "
+        "do the same in a few nodes. Loops whose parts depend on each other are not reported.",
+        "torch.stack([f(v) for v in values])",
+        "f(values)",
+    ),
+    "GL206": Page(
+        "a product in a dear order",
+        "warning",
+        "A product of three matrices or vectors can be formed in two orders, and the other one takes at most half of "
+        "the floating-point operations. The product that is formed first is used for nothing else.",
+        "(A @ B) @ v",
+        "A @ (B @ v)",
     ),
     "GL207": Page(
         "the time goes into the number of nodes",

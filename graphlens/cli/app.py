@@ -11,6 +11,7 @@ import graphlens
 _VERBS = {
     "run": ("running", "Run a target: outputs, gradients, times."),
     "stats": ("counting", "Count the nodes of its backward graph and what they keep."),
+    "explain": ("explaining", "Say why its gradients are slow, heavy, inexact or missing."),
     "check": ("checking", "Find gradients that are missing, and say where they were lost."),
     "compare": ("comparing", "Two targets side by side, and why they differ."),
     "sweep": ("sweeping", "Run it at many values of an option, and see how it grows."),

@@ -13,9 +13,11 @@ from graphlens.analyses.connectivity import Connectivity
 from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
+from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.growth import Law
 from graphlens.analyses.memory import Growth, Memory
+from graphlens.analyses.proof import Proof
 from graphlens.analyses.sweep_points import Gap, Point, Sweep
 from graphlens.analyses.timeline import Flame
 from graphlens.graph import GradGraph
@@ -54,6 +56,52 @@ def check_document(target: str, found: Connectivity, notes: Sequence[str] = ()) 
         "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in found.verdicts],
         "findings": [_finding(finding) for finding in found.findings],
         "notes": list(notes),
+    }
+
+
+def explain_document(explanation: Explanation) -> dict[str, Any]:
+    """`graphlens explain --json`."""
+    run, proof = explanation.run, explanation.proof
+    return {
+        "target": explanation.target,
+        "topics": list(explanation.topics),
+        "nodes": None if explanation.graph is None else len(explanation.graph),
+        "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in explanation.verdicts],
+        "findings": [_finding(finding) for finding in explanation.findings],
+        "time": {"backward": None if run is None else _timing(run.plain)},
+        "proof": None if proof is None else _proof(proof),
+        "threads": explanation.threads,
+        "notes": list(explanation.notes),
+    }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    predicted = proof.prediction
+    return {
+        "holds": proof.holds,
+        "refusal": proof.refusal or None,
+        "failures": proof.failures,
+        "bound": proof.bound,
+        "comparison": None if proof.comparison is None else comparison_document(proof.comparison),
+        "predicted": None
+        if predicted is None
+        else {
+            "nodes": predicted.nodes,
+            "saved_storage_bytes": predicted.storage_bytes,
+            "forward": predicted.forward,
+            "backward": predicted.backward,
+        },
+        "gathered": {
+            item.name: {"contributions": item.contributions, "terms": item.terms, "largest": item.largest}
+            for item in proof.gathered
+        },
+        "trials": [
+            {"amount": t.amount, "outputs": t.outputs, "gradients": t.gradients, "failure": t.failure or None}
+            for t in proof.trials
+        ],
+        "calls": proof.calls,
+        "guards": proof.guards,
+        "code": proof.code,
     }
 
 

@@ -243,7 +243,7 @@ def test_help_and_version() -> None:
     out = text("--help")
 
     assert [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()] == [
-        "run", "stats", "check", "compare", "sweep", "render", "memory", "timeline", "save", "lessons",
+        "run", "stats", "explain", "check", "compare", "sweep", "render", "memory", "timeline", "save", "lessons",
     ]  # fmt: skip
     assert text("-h") == out
     assert text("--version") == "graphlens 0.1.0\n"

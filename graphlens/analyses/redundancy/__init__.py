@@ -1,0 +1,84 @@
+"""Work that a forward pass could do without: findings GL201 to GL206, each checked on the run's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphlens.analyses.findings import Finding, most_serious_first
+from graphlens.analyses.listing import Listing, Step
+from graphlens.analyses.redundancy.cancelling import cancelling_findings
+from graphlens.analyses.redundancy.dearer import dearer_findings
+from graphlens.analyses.redundancy.loops import loop_findings
+from graphlens.analyses.redundancy.numbering import Equalities, equalities
+from graphlens.analyses.redundancy.repeated import repeated_findings
+from graphlens.analyses.redundancy.rules import Undone
+from graphlens.analyses.redundancy.saving import Saving, Savings
+from graphlens.analyses.redundancy.telling import Telling
+from graphlens.graph import GradGraph
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """What was found.
+
+    Attributes:
+        same: per value an earlier one that it is equal to.
+        left: nodes of the graph that are left when equal values are computed once.
+        saving: what goes with the others.
+    """
+
+    findings: tuple[Finding, ...]
+    same: Mapping[int, int]
+    left: int
+    saving: Saving
+
+
+def redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Undone | None], bool]) -> Redundancy:
+    """Look for values that are computed twice, work that is undone again, and dearer ways of doing the same.
+
+    Args:
+        graph: of the same run; what it knows of times is told with the findings.
+        holds: says of two values whether they are equal in the run, see `equalities`.
+    """
+    found = equalities(listing, holds)
+    alive = needed(found, listing)
+    savings = Savings(graph)
+    telling = Telling(listing, found, savings)
+    gone = _gone(listing, alive)
+    findings = [
+        *repeated_findings(listing, found, telling),
+        *cancelling_findings(found, gone, telling),
+        *dearer_findings(alive, listing, telling),
+        *loop_findings(alive, listing, telling),
+    ]
+    left = len(graph) - len(gone) - _unread(listing, alive, graph)
+    return Redundancy(most_serious_first(findings), found.same, left, savings.of(gone))
+
+
+def needed(found: Equalities, listing: Listing) -> list[Step]:
+    """The steps that the outputs still need, in order."""
+    wanted = {found.first(value) for value in listing.ends}
+    kept: list[Step] = []
+    for step in reversed(found.steps):
+        if step.op == "_local_scalar_dense" or any(
+            value in wanted and found.made_by.get(value) is step for value in step.outputs if value is not None
+        ):
+            wanted.update(step.inputs)
+            kept.append(step)
+    kept.reverse()
+    return kept
+
+
+def _unread(listing: Listing, alive: Sequence[Step], graph: GradGraph) -> int:
+    """Leaves of the graph that no step reads any more."""
+    names = {listing.leaves[value] for step in alive for value in step.inputs if value in listing.leaves}
+    unread = set(listing.leaves.values()) - names
+    return sum(node.kind == "leaf" and node.name in unread for node in graph.nodes)
+
+
+def _gone(listing: Listing, alive: Sequence[Step]) -> set[int]:
+    def nodes(steps: Iterable[Step]) -> set[int]:
+        return {step.node for step in steps if step.node is not None}
+
+    return nodes(listing.steps) - nodes(alive)

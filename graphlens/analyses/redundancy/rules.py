@@ -1,0 +1,280 @@
+"""Work that undoes other work: one small rule a pair of ops.
+
+A rule looks at a step and at the steps that made its inputs, and names the value that the step gives
+back, or None. Whether it really does so for the run's numbers is checked afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from graphlens.analyses.listing import Listing, Step
+
+
+class Known(NamedTuple):
+    """What has been seen so far: the step that made a value, its inputs already by their first numbers."""
+
+    listing: Listing
+    made_by: dict[int, Step]
+
+    def maker(self, value: int, *ops: str) -> Step | None:
+        """The step that made a value as its first output, if it is one of these ops."""
+        step = self.made_by.get(value)
+        return step if step is not None and step.op in ops and step.outputs[0] == value else None
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        return self.listing.values[value].shape
+
+
+class Undone(NamedTuple):
+    """A step gives back `value`; `steps` undo one another, the last one is the step itself.
+
+    `matrix` is what is inverted, where that is a matrix: the rounding grows with its condition.
+    """
+
+    rule: str
+    value: int
+    steps: tuple[Step, ...]
+    matrix: int | None = None
+
+
+Rule = Callable[[Step, Known], "Undone | None"]
+PRODUCTS = ("mv", "mm", "bmm")
+
+
+def undone(step: Step, known: Known) -> Undone | None:
+    """The first rule that fits; the value has the step's shape and dtype."""
+    for rule in _RULES.get(step.op, ()):
+        found = rule(step, known)
+        if found is not None and step.outputs[0] is not None:
+            value, result = (known.listing.values[number] for number in (found.value, step.outputs[0]))
+            if value.shape == result.shape and value.dtype == result.dtype:
+                return found
+    return None
+
+
+def _inverse_product(step: Step, known: Known) -> Undone | None:
+    """A⁻¹(A y), A(A⁻¹ y), and from the right (y A)A⁻¹."""
+    first, second = step.inputs
+    for matrix, other, is_left in ((first, second, True), (second, first, False)):
+        inner = known.maker(other, *PRODUCTS)
+        if inner is None or len(inner.inputs) != 2:
+            continue
+        partner, value = inner.inputs if is_left else reversed(inner.inputs)
+        inverted = _is_inverse(matrix, partner, known)
+        if inverted is not None:
+            return Undone("inverse and product", value, (inner, step), inverted)
+    return None
+
+
+def _is_inverse(one: int, other: int, known: Known) -> int | None:
+    """The matrix that is inverted, if one is the inverse of the other."""
+    for inverse, matrix in ((one, other), (other, one)):
+        maker = known.maker(inverse, "linalg_inv_ex")
+        if maker is not None and maker.inputs[0] == matrix:
+            return matrix
+    return None
+
+
+def _inverse_twice(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "linalg_inv_ex")
+    return Undone("inverse of the inverse", inner.inputs[0], (inner, step), inner.inputs[0]) if inner else None
+
+
+def _solve(step: Step, known: Known) -> Undone | None:
+    """solve(A, A y)."""
+    inner = known.maker(step.inputs[1], *PRODUCTS)
+    if inner is None or step.numbers.get("left") is False or inner.inputs[0] != step.inputs[0]:
+        return None
+    return Undone("solve and product", inner.inputs[1], (inner, step), step.inputs[0])
+
+
+def _product_of_solution(step: Step, known: Known) -> Undone | None:
+    """A solve(A, b)."""
+    inner = known.maker(step.inputs[1], "_linalg_solve_ex")
+    if inner is None or inner.numbers.get("left") is False or inner.inputs[0] != step.inputs[0]:
+        return None
+    return Undone("product and solve", inner.inputs[1], (inner, step), step.inputs[0])
+
+
+def _pair(inner_op: str, name: str) -> Rule:
+    """outer(inner(x)) is x: both have one tensor and nothing else."""
+
+    def rule(step: Step, known: Known) -> Undone | None:
+        inner = known.maker(step.inputs[0], inner_op)
+        if inner is None or len(inner.inputs) != 1 or len(step.inputs) != 1:
+            return None
+        return Undone(name, inner.inputs[0], (inner, step))
+
+    return rule
+
+
+def _square_of_root(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "sqrt")
+    return Undone("root and square", inner.inputs[0], (inner, step)) if inner and step.numbers.get(1) == 2 else None
+
+
+_POSITIVE = ("exp", "sigmoid", "softplus", "abs", "relu", "_softmax")
+
+
+def _root_of_square(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "pow")
+    if inner is None or inner.numbers.get(1) != 2 or known.maker(inner.inputs[0], *_POSITIVE) is None:
+        return None
+    return Undone("square and root", inner.inputs[0], (inner, step))
+
+
+def _layout(name: str) -> Rule:
+    """Two moves of dimensions that together move none."""
+
+    def rule(step: Step, known: Known) -> Undone | None:
+        inner = known.maker(step.inputs[0], "t", "transpose", "permute")
+        if inner is None:
+            return None
+        rank = len(known.shape(inner.inputs[0]))
+        first, second = _order(inner, rank), _order(step, rank)
+        if first is None or second is None or [first[k] for k in second] != list(range(rank)):
+            return None
+        return Undone(name, inner.inputs[0], (inner, step))
+
+    return rule
+
+
+def _order(step: Step, rank: int) -> list[int] | None:
+    """Where each dimension of the result comes from."""
+    order = list(range(rank))
+    if step.op == "t":
+        return order[::-1]
+    if step.op == "permute":
+        dims = step.numbers.get(1)
+        return [int(k) % rank for k in dims] if isinstance(dims, (list, tuple)) else None
+    one, other = step.numbers.get(1), step.numbers.get(2)
+    if not isinstance(one, int) or not isinstance(other, int):
+        return None
+    order[one], order[other] = order[other], order[one]
+    return order
+
+
+def _flipped(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "flip")
+    return Undone("flip and flip", inner.inputs[0], (inner, step)) if inner and inner.numbers == step.numbers else None
+
+
+def _rolled(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "roll")
+    if inner is None or inner.numbers.get(2, []) != step.numbers.get(2, []):
+        return None
+    there, back = inner.numbers.get(1), step.numbers.get(1)
+    if not isinstance(there, (list, tuple)) or not isinstance(back, (list, tuple)):
+        return None
+    undoes = [-k for k in there] == list(back)
+    return Undone("roll and roll", inner.inputs[0], (inner, step)) if undoes else None
+
+
+def _opposite(outer: str, inner_op: str) -> Rule:
+    """(x + c) − c and the like, for a tensor c or a number."""
+
+    def rule(step: Step, known: Known) -> Undone | None:
+        if "alpha" in step.numbers:
+            return None
+        for position, value in enumerate(step.inputs):
+            inner = known.maker(value, inner_op)
+            if inner is None or "alpha" in inner.numbers or (position and outer not in ("add", "mul")):
+                continue
+            other = _operand(step, position)
+            for place, kept in enumerate(inner.inputs):
+                if place and inner_op not in ("add", "mul"):
+                    continue
+                if other is not None and _operand(inner, place) == other and "rounding_mode" not in inner.numbers:
+                    return Undone(f"{inner_op} and {outer}", kept, (inner, step))
+        return None
+
+    return rule
+
+
+def _operand(step: Step, position: int) -> tuple[str, object] | None:
+    """The other operand of a binary op: a value or a number."""
+    others = [value for place, value in enumerate(step.inputs) if place != position]
+    if len(others) == 1:
+        return "value", others[0]
+    number = step.numbers.get(1)
+    return ("number", number) if not others and isinstance(number, (int, float)) else None
+
+
+_WIDER = {
+    "float32": {"float64"},
+    "float16": {"float32", "float64"},
+    "bfloat16": {"float32", "float64"},
+    "float64": set(),
+    "int32": {"int64", "float64"},
+    "int64": set(),
+}
+
+
+def _cast(step: Step, known: Known) -> Undone | None:
+    """To a type that holds every number of the first one, and back."""
+    inner = known.maker(step.inputs[0], "_to_copy")
+    if inner is None:
+        return None
+    values = known.listing.values
+    narrow, wide = values[inner.inputs[0]].dtype, values[step.inputs[0]].dtype
+    return Undone("cast and back", inner.inputs[0], (inner, step)) if wide in _WIDER.get(narrow, set()) else None
+
+
+def _view(step: Step, known: Known) -> Undone | None:
+    inner = known.maker(step.inputs[0], "view", "_unsafe_view", "unsqueeze", "squeeze", "reshape")
+    if inner is None or known.shape(inner.inputs[0]) != known.shape(step.outputs[0] or 0):
+        return None
+    return Undone("view and view", inner.inputs[0], (inner, step))
+
+
+def _joined(cut: Sequence[str], name: str) -> Rule:
+    """All parts of a tensor put together again in their order."""
+
+    def rule(step: Step, known: Known) -> Undone | None:
+        inner = known.made_by.get(step.inputs[0]) if step.inputs else None
+        if inner is None or inner.op not in cut or step.inputs != inner.outputs:
+            return None
+        if _dimension(step) != _dimension(inner):
+            return None
+        return Undone(name, inner.inputs[0], (inner, step))
+
+    return rule
+
+
+def _dimension(step: Step) -> object:
+    place = {"split": 2, "split_with_sizes": 2, "unbind": 1, "cat": 1, "stack": 1}[step.op]
+    return step.numbers.get(place, step.numbers.get("dim", 0))
+
+
+_RULES: dict[str, Sequence[Rule]] = {
+    **dict.fromkeys(PRODUCTS, (_inverse_product, _product_of_solution)),
+    "linalg_inv_ex": (_inverse_twice,),
+    "_linalg_solve_ex": (_solve,),
+    "log": (_pair("exp", "exp and log"),),
+    "exp": (_pair("log", "log and exp"),),
+    "expm1": (_pair("log1p", "log1p and expm1"),),
+    "log1p": (_pair("expm1", "expm1 and log1p"),),
+    "tanh": (_pair("atanh", "atanh and tanh"),),
+    "atanh": (_pair("tanh", "tanh and atanh"),),
+    "logit": (_pair("sigmoid", "sigmoid and logit"),),
+    "neg": (_pair("neg", "neg and neg"),),
+    "reciprocal": (_pair("reciprocal", "reciprocal twice"),),
+    "_conj": (_pair("_conj", "conj and conj"),),
+    "pow": (_square_of_root,),
+    "sqrt": (_root_of_square,),
+    "t": (_layout("transposed twice"),),
+    "transpose": (_layout("transposed twice"),),
+    "permute": (_layout("permuted and back"),),
+    "flip": (_flipped,),
+    "roll": (_rolled,),
+    "add": (_opposite("add", "sub"),),
+    "sub": (_opposite("sub", "add"),),
+    "mul": (_opposite("mul", "div"),),
+    "div": (_opposite("div", "mul"),),
+    "_to_copy": (_cast,),
+    **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze", "reshape"), (_view,)),
+    "cat": (_joined(("split", "split_with_sizes"), "cut and joined"),),
+    "stack": (_joined(("unbind",), "unbound and stacked"),),
+}  # fmt: skip

@@ -1,0 +1,100 @@
+"""What goes away with some nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphlens.graph import GradGraph
+from graphlens.units import bytes_text, nodes_text, percent_text, seconds_text
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Nodes, the storages that they alone save (bytes), and their time (nanoseconds); None where not measured.
+
+    `whole_ns` is the time of all nodes.
+    """
+
+    nodes: int
+    storage_bytes: int | None
+    forward_ns: int | None
+    backward_ns: int | None
+    whole_ns: int | None
+
+    @property
+    def evidence(self) -> dict[str, object]:
+        """As plain values."""
+        return {
+            "nodes": self.nodes,
+            "saved_storage_bytes": self.storage_bytes,
+            "forward_ns": self.forward_ns,
+            "backward_ns": self.backward_ns,
+        }
+
+    def sentence(self) -> str:
+        """ "20,001 of the nodes, 1.2 MB that are kept for backward, and 88 % of the time of both passes"."""
+        parts = [nodes_text(self.nodes)]
+        if self.storage_bytes:
+            parts.append(f"{bytes_text(self.storage_bytes)} kept for backward")
+        if self.forward_ns is not None and self.backward_ns is not None and self.whole_ns:
+            spent = self.forward_ns + self.backward_ns
+            parts.append(
+                f"{seconds_text(spent / 1e9)} of both passes, {percent_text(spent, self.whole_ns)} of their time"
+            )
+        return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+class Savings:
+    """What the nodes of one graph take, summed over any of them."""
+
+    def __init__(self, graph: GradGraph) -> None:
+        self.graph = graph
+        self.storages: dict[int, list[tuple[int | None, int | None]]] = {}
+        self.users: dict[int, set[int]] = {}
+        for item in graph.saved:
+            self.storages.setdefault(item.node, []).append((item.storage, item.storage_bytes))
+            if item.storage is not None:
+                self.users.setdefault(item.storage, set()).add(item.node)
+        functions = [node for node in graph.nodes if node.kind != "leaf"]
+        self.whole = _sum(node.forward_ns for node in functions), _sum(node.backward_ns for node in functions)
+
+    def of(self, numbers: Iterable[int]) -> Saving:
+        """What goes with these nodes."""
+        chosen = set(numbers)
+        held: dict[int, int | None] = {}
+        unknown = False
+        for number in chosen:
+            for storage, size in self.storages.get(number, ()):
+                if storage is None or size is None:
+                    unknown = True
+                elif self.users[storage] <= chosen:
+                    held[storage] = size
+        nodes = [self.graph.nodes[number] for number in chosen]
+        forward, backward = self.whole
+        whole = None if forward is None or backward is None else forward + backward
+        return Saving(
+            len(chosen),
+            None if unknown else sum(size or 0 for size in held.values()),
+            _sum(node.forward_ns for node in nodes),
+            _sum(node.backward_ns for node in nodes),
+            whole,
+        )
+
+    def place(self, number: int | None) -> tuple[str, str, str]:
+        """The line of code of a node, its text, and its module; empty where not known."""
+        if number is None:
+            return "", "", ""
+        node, graph = self.graph.nodes[number], self.graph
+        source = None if node.source is None else graph.sources[node.source]
+        module = "" if node.call is None else graph.calls[node.call].path
+        return ("", "", module) if source is None else (str(source), source.text, module)
+
+
+def _sum(times: Iterable[int | None]) -> int | None:
+    total = 0
+    for time in times:
+        if time is None:
+            return None
+        total += time
+    return total

@@ -1,0 +1,66 @@
+"""A tape's forward pass as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+
+from graphlens.analyses.listing import Listing, Step, Value
+from graphlens.capture.ledger import dtype_name
+from graphlens.capture.tape import Call, Ref, Tape
+
+_MOST_CONTENT = 1 << 16  # entries of a constant that are compared
+
+
+def listing_of(tape: Tape) -> Listing:
+    """The forward pass of a tape, without its tensors."""
+    sources = set(tape.sources)
+    leaves = {value: name for name, value in reversed(tape.leaves.items())}
+    ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))
+    return Listing(
+        [_step(call) for call in tape.calls if not call.backward],
+        [_value(tensor, number in sources and number not in leaves) for number, tensor in enumerate(tape.tensors)],
+        leaves,
+        list(ends),
+        frozenset(tape.requiring),
+    )
+
+
+def _step(call: Call) -> Step:
+    schema = call.function._schema
+    every: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
+    numbers = {key: value for key, value in every if value is not None and not isinstance(value, Ref)}
+    return Step(
+        schema.name.rpartition("::")[2] if call.function.namespace == "aten" else schema.name,
+        call.function._overloadname,
+        (_plain(call.args), tuple((key, _plain(value)) for key, value in sorted(call.kwargs.items()))),
+        numbers,
+        tuple(call.inputs),
+        call.outputs,
+        call.node,
+        call.random,
+        call.tracked,
+    )
+
+
+def _plain(value: Any) -> Hashable:
+    if isinstance(value, Ref):
+        return "·"
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    # 0.0 and -0.0 are equal, and so are 1, 1.0 and True.
+    return value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+
+
+def _value(tensor: torch.Tensor, is_constant: bool) -> Value:
+    content: Hashable = None
+    if is_constant and tensor.layout is torch.strided and tensor.numel() <= _MOST_CONTENT:
+        dense = tensor.resolve_conj().resolve_neg().contiguous().cpu()
+        content = (
+            tuple(tensor.shape),
+            dtype_name(tensor.dtype),
+            dense.view(torch.uint8).numpy().tobytes() if (dense.numel() and dense.ndim) else repr(dense.tolist()),
+        )
+    return Value(tuple(tensor.shape), dtype_name(tensor.dtype), tensor.numel() * tensor.element_size(), content)

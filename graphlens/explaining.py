@@ -1,0 +1,102 @@
+"""Look into a program from every side: its gradients, what it wastes, and how exact it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from graphlens.analyses.cost import cost_table
+from graphlens.analyses.counts import row_keys
+from graphlens.analyses.explanation import TOPICS, Explanation
+from graphlens.analyses.findings import Finding, most_serious_first
+from graphlens.analyses.overhead import overhead_findings
+from graphlens.analyses.redundancy import redundancy
+from graphlens.capture.costing import measure_costs
+from graphlens.capture.listing import listing_of
+from graphlens.capture.machine import calibrate
+from graphlens.capture.program import Program
+from graphlens.capture.tape import record_tape
+from graphlens.capture.timing import Progress
+from graphlens.capture.trace import Trace, observe
+from graphlens.capture.verifying import verifier
+from graphlens.errors import MeasureError
+from graphlens.graph import GradGraph
+from graphlens.proof.prove import prove
+
+
+def explain_program(
+    program: Program,
+    *,
+    topics: Sequence[str] = TOPICS,
+    proves: bool = False,
+    repeats: int = 5,
+    progress: Progress = lambda _: None,
+) -> Explanation:
+    """Run a program again and again, and say what was found.
+
+    Args:
+        topics: some of `TOPICS`.
+        proves: whether a shorter program is to be written and measured.
+        repeats: timed runs.
+    """
+    with _one_beginning():
+        trace = observe(program, times=True, diagnose="gradients" in topics, progress=progress)
+    found = Explanation(program.name, trace.graph, trace.threads, tuple(topics), notes=tuple(trace.notes))
+    if "gradients" in topics:
+        connectivity = trace.connectivity
+        found = replace(found, verdicts=connectivity.verdicts, gradients=connectivity.findings)
+    if trace.graph is None:
+        return found
+    if "waste" in topics:
+        found = _waste(found, program, trace, trace.graph, proves=proves, repeats=repeats, progress=progress)
+    return found
+
+
+def _waste(
+    found: Explanation, program: Program, trace: Trace, graph: GradGraph, *, proves: bool, repeats: int,
+    progress: Progress,
+) -> Explanation:  # fmt: skip
+    costed = graph
+    findings: list[Finding] = []
+    notes = list(found.notes)
+    try:
+        costed, run, _ = measure_costs(program, graph, repeats, progress=progress)
+        progress("measuring this machine")
+        table = cost_table(costed, row_keys(costed, "op", None), "op", calibrate(_dtype(graph), trace.threads))
+        found = replace(found, costs=table, run=run)
+        if table.machine is not None:
+            findings += overhead_findings(costed, table.machine)
+    except MeasureError as error:
+        notes.append(str(error))
+    try:
+        progress(f"{program.name}: writing down its ops")
+        with _one_beginning():
+            tape = record_tape(program, graph)
+    except MeasureError as error:
+        notes.append(str(error))
+        return replace(found, waste=tuple(findings), notes=tuple(notes))
+    progress(f"{program.name}: looking for what is done twice")
+    redundant = redundancy(listing_of(tape), costed, verifier(tape))
+    findings += redundant.findings
+    proof = None
+    if proves:
+        proof = prove(program, trace, tape, redundant.same, repeats=repeats, progress=progress)
+    return replace(found, waste=most_serious_first(findings), proof=proof, notes=tuple(notes))
+
+
+def _dtype(graph: GradGraph) -> str:
+    return str(graph.meta.get("dtype", "float32"))
+
+
+@contextmanager
+def _one_beginning() -> Iterator[None]:
+    """The same random numbers in each run; afterwards the generator is where it was."""
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

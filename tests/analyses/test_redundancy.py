@@ -1,0 +1,323 @@
+"""Planted waste is found with its count, and look-alikes are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import graphlens
+from graphlens.analyses.findings import Finding
+from graphlens.analyses.redundancy import Redundancy, redundancy
+from graphlens.capture.listing import listing_of
+from graphlens.capture.program import subject_program
+from graphlens.capture.tape import record_tape
+from graphlens.capture.trace import Trace, observe
+from graphlens.capture.verifying import verifier
+from graphlens.proof.prove import prove
+
+Forward = Callable[..., torch.Tensor]
+
+
+@dataclass
+class Case:
+    """A function with its inputs, by name: shapes of float64 tensors that require a gradient."""
+
+    forward: Forward
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def args(self) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(3)
+        made = []
+        for name, shape in self.shapes.items():
+            tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
+            if name in "ABC" and len(shape) == 2 and shape[0] == shape[1]:
+                tensor = tensor + 4 * torch.eye(shape[0], dtype=torch.float64)
+            made.append(tensor.requires_grad_())
+        return made
+
+
+def analysed(case: Case) -> tuple[Redundancy, Trace]:
+    torch.manual_seed(0)
+    program = subject_program(graphlens.Subject(case.forward, case.args(), name="case"))
+    trace = observe(program, times=True)
+    torch.manual_seed(0)
+    tape = record_tape(program, trace.graph)
+    assert trace.graph is not None
+    return redundancy(listing_of(tape), trace.graph, verifier(tape)), trace
+
+
+def found(case: Case, *codes: str) -> list[Finding]:
+    return [finding for finding in analysed(case)[0].findings if finding.code in (codes or ("GL201", "GL202", "GL206"))]
+
+
+SQUARE = {"A": (4, 4), "y": (4,)}
+TWO = {"x": (3, 4), "w": (3, 4)}
+
+
+def chain(rounds: int) -> Forward:
+    def forward(A: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        for _ in range(rounds):
+            y = torch.linalg.inv(A) @ (A @ y)
+        return y.sum()
+
+    return forward
+
+
+@pytest.mark.parametrize("rounds", [2, 7])
+def test_the_inverse_in_a_loop(rounds: int) -> None:
+    result, trace = analysed(Case(chain(rounds), SQUARE))
+    repeated, undone = (next(f for f in result.findings if f.code == code) for code in ("GL201", "GL202"))
+
+    assert repeated.evidence["times"] == rounds
+    assert repeated.evidence["nodes"] == rounds - 1
+    assert f"inv(A) is computed {'twice' if rounds == 2 else f'{rounds} times'}" in repeated.claim
+    assert undone.evidence["pairs"] == rounds
+    assert undone.evidence["nodes"] == 2 * rounds
+    assert repeated.where.text == undone.where.text == "y = torch.linalg.inv(A) @ (A @ y)"
+    assert trace.graph is not None
+    assert result.left == len(trace.graph) - 3 * rounds
+
+
+PAIRS: dict[str, Case] = {
+    "product with the inverse, from the left": Case(lambda A, y: (A @ (torch.linalg.inv(A) @ y)).sum(), SQUARE),
+    "matrices": Case(lambda A, y: (torch.linalg.inv(A) @ (A @ y)).sum(), {"A": (4, 4), "y": (4, 2)}),
+    "from the right": Case(lambda A, y: ((y @ A) @ torch.linalg.inv(A)).sum(), {"A": (4, 4), "y": (2, 4)}),
+    "batches": Case(
+        lambda A, y: (torch.bmm(torch.linalg.inv(A + 3 * torch.eye(4)), torch.bmm(A + 3 * torch.eye(4), y))).sum(),
+        {"A": (2, 4, 4), "y": (2, 4, 3)},
+    ),
+    "solve": Case(lambda A, y: torch.linalg.solve(A, A @ y).sum(), SQUARE | {"y": (4, 2)}),
+    "product of a solution": Case(lambda A, y: (A @ torch.linalg.solve(A, y)).sum(), SQUARE | {"y": (4, 2)}),
+    "the inverse of the inverse": Case(lambda A, y: (torch.linalg.inv(torch.linalg.inv(A)) @ y).sum(), SQUARE),
+    "exp and log": Case(lambda x, w: (x.exp().log() * w).sum(), TWO),
+    "log and exp": Case(lambda x, w: (x.sigmoid().log().exp() * w).sum(), TWO),
+    "neg": Case(lambda x, w: (-(-x) * w).sum(), TWO),
+    "reciprocal": Case(lambda x, w: (x.reciprocal().reciprocal() * w).sum(), TWO),
+    "root and square": Case(lambda x, w: (x.exp().sqrt() ** 2 * w).sum(), TWO),
+    "square and root": Case(lambda x, w: ((x.sigmoid() ** 2).sqrt() * w).sum(), TWO),
+    "added and taken away": Case(lambda x, w: (((x + w) - w).tanh() * w).sum(), TWO),
+    "taken away and added": Case(lambda x, w: ((x - 2.5) + 2.5).tanh().sum() * w.sum(), TWO),
+    "multiplied and divided": Case(lambda x, w: ((x * 3) / 3).tanh().sum() * w.sum(), TWO),
+    "flip": Case(lambda x, w: (x.flip(0).flip(0) * w).sum(), TWO),
+    "roll": Case(lambda x, w: (x.roll(2, 1).roll(-2, 1) * w).sum(), TWO),
+    "transposes": Case(lambda x, w: (x.t().t().tanh() * w).sum(), TWO),
+    "permutes": Case(lambda x, w: (x[None].permute(1, 2, 0).permute(2, 0, 1)[0] * w).sum(), TWO),
+    "cut and joined": Case(lambda x, w: (torch.cat(x.chunk(2, dim=1), dim=1).tanh() * w).sum(), TWO),
+    "unbound and stacked": Case(lambda x, w: (torch.stack(x.unbind(1), 1).tanh() * w).sum(), TWO),
+    "a cast and back": Case(lambda x, w: (x.float().double().float().tanh().double() * w).sum(), TWO),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_work_that_is_undone(name: str) -> None:
+    (finding,) = found(PAIRS[name], "GL202")
+
+    assert finding.evidence["pairs"] == 1
+    assert "test_redundancy.py" in finding.where.source
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_without_what_is_undone_the_program_is_the_same(name: str) -> None:
+    case = PAIRS[name]
+    program = subject_program(graphlens.Subject(case.forward, case.args(), name="case"))
+    trace = observe(program)
+    tape = record_tape(program, trace.graph)
+    assert trace.graph is not None
+    result = redundancy(listing_of(tape), trace.graph, verifier(tape))
+    proof = prove(program, trace, tape, result.same, repeats=1)
+
+    assert proof.holds, proof.failures
+    assert proof.comparison is not None
+    assert proof.comparison.b.graph is not None
+    assert len(proof.comparison.b.graph) == result.left < len(trace.graph)
+
+
+LAYER = torch.nn.Linear(4, 4, dtype=torch.float64)
+
+REPEATS: dict[str, tuple[Case, int]] = {
+    "an op": (Case(lambda x, w: (x.exp() * w).sum() + x.exp().sum(), TWO), 2),
+    "in a loop": (Case(lambda x, w: sum((w * k * x.tanh().cosh()).sum() for k in range(5)), TWO), 5),
+    "a layer": (Case(lambda x, w: (LAYER(x) * LAYER(x)).sum() + w.sum(), TWO), 2),
+    "a product": (Case(lambda x, w: sum((x @ w.t()).sum() * k for k in range(3)), TWO), 3),
+    "constants that are equal": (
+        Case(lambda x, w: sum((x * torch.arange(4.0)).sum() for _ in range(3)) + w.sum(), TWO),
+        3,
+    ),
+    "a softmax": (Case(lambda x, w: (x.softmax(-1) * w).sum() + x.softmax(-1).max(), TWO), 2),
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_what_is_computed_again(name: str) -> None:
+    case, count = REPEATS[name]
+    finding = found(case, "GL201")[0]
+
+    assert finding.evidence["times"] == count
+    assert finding.evidence["values"] == 1
+
+
+def in_place(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    first = y.exp()
+    y.add_(1)
+    return (first * y.exp()).sum() + w.sum()
+
+
+def changing(A: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    for _ in range(3):
+        y = torch.linalg.inv(A) @ y
+        A = A * 1.1
+    return y.sum()
+
+
+def detached(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        weights = x.exp()
+    return (weights * x.exp() * w).sum()
+
+
+def shared(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return LAYER(LAYER(x)).sum() + LAYER(w).sum()
+
+
+def recomputed(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    from torch.utils.checkpoint import checkpoint
+
+    return (checkpoint(lambda t: t.exp().sin(), x, use_reentrant=False) * w).sum()
+
+
+HEALTHY: dict[str, Case] = {
+    "dropout": Case(lambda x, w: (torch.dropout(x, 0.5, True) * torch.dropout(x, 0.5, True)).sum() + w.sum(), TWO),
+    "random numbers": Case(lambda x, w: (torch.rand_like(x) * x + torch.rand_like(x) * w).sum(), TWO),
+    "written to in between": Case(in_place, TWO),
+    "a matrix that changes": Case(changing, SQUARE),
+    "another matrix": Case(lambda A, y: (torch.linalg.inv(A + 1) @ (A @ y)).sum(), SQUARE),
+    "solve with another matrix": Case(lambda A, y: torch.linalg.solve(A.t(), A @ y).sum(), SQUARE),
+    "cut off on purpose": Case(detached, TWO),
+    "shared weights": Case(shared, TWO),
+    "recomputed by a checkpoint": Case(recomputed, TWO),
+    "exp of a log and more": Case(lambda x, w: ((x.sigmoid().log() + w).exp()).sum(), TWO),
+    "transposed twice to another place": Case(
+        lambda x, w: (x[None].permute(1, 2, 0).permute(1, 2, 0)[..., 0] * 2).sum() + w.sum(), TWO
+    ),
+    "a cast that loses digits": Case(lambda x, w: (x.float().double() * w).sum(), TWO),
+    "another tensor is taken away": Case(lambda x, w: (((x + w) - w * 1.0000001).tanh()).sum(), TWO),
+    "relu of relu": Case(lambda x, w: (x.relu().relu() * w).sum(), TWO),
+    "root of a square that may be negative": Case(lambda x, w: ((x**2).sqrt() * w).sum(), TWO),
+    "roll the same way": Case(lambda x, w: (x.roll(2, 1).roll(2, 1).roll(1, 0) * w).sum(), TWO),
+    "broadcast in between": Case(lambda x, w: ((x[0] + w) - w).sum(), TWO),
+    "the order is right": Case(lambda A, B, v: (A @ (B @ v)).sum(), {"A": (8, 8), "B": (8, 8), "v": (8,)}),
+    "the product is used twice": Case(
+        lambda A, B, v: ((A @ B) @ v).sum() + (A @ B).sum(), {"A": (8, 8), "B": (8, 8), "v": (8,)}
+    ),
+    "a singular matrix": Case(
+        lambda A, y: (torch.linalg.inv(A.detach() * 0 + HILBERT) @ (HILBERT @ y)).sum() + A.sum(),
+        {"A": (12, 12), "y": (12,)},
+    ),
+}
+HILBERT = torch.tensor([[1 / (i + j + 1) for j in range(12)] for i in range(12)], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_look_alikes_are_silent(name: str) -> None:
+    silent = ("GL201", "GL202", "GL205", "GL206")
+    if name == "the product is used twice":
+        silent = ("GL202", "GL206")
+
+    assert [finding.claim for finding in found(HEALTHY[name], *silent)] == []
+
+
+def test_an_overflow_is_not_undone() -> None:
+    case = Case(lambda x, w: ((x * 1000).exp().log() * w).sum(), TWO)
+
+    assert found(case, "GL202") == []
+
+
+def test_an_inverse_that_is_only_multiplied_with() -> None:
+    (finding,) = found(Case(lambda A, y: (torch.linalg.inv(A) @ y).sum(), {"A": (4, 4), "y": (4, 2)}), "GL203")
+    # 2 n³ + 2 n² k against 2/3 n³ + 2 n² k, n = 4, k = 2
+    assert finding.evidence["flops"] == 192
+    assert finding.evidence["flops_of_solving"] == 42 + 64
+    assert found(Case(lambda A, y: (torch.linalg.inv(A) @ y).sum() + torch.linalg.inv(A).sum(), SQUARE), "GL203") == []
+
+
+def test_a_product_in_a_dear_order() -> None:
+    shapes = {"A": (6, 5), "B": (5, 7), "v": (7,)}
+    (finding,) = found(Case(lambda A, B, v: ((A @ B) @ v).sum(), shapes), "GL206")
+
+    assert finding.evidence["flops"] == 2 * (6 * 5 * 7 + 6 * 7)
+    assert finding.evidence["flops_of_the_other_order"] == 2 * (5 * 7 + 6 * 5)
+    assert "A @ (B @ v)" in finding.claim
+
+
+def test_flops_of_both_orders_are_those_of_torchs_counter() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    A, B, C = torch.randn(6, 5), torch.randn(5, 7), torch.randn(7, 2)
+    counted = []
+    for forward in (lambda: (A @ B) @ C, lambda: A @ (B @ C)):
+        with FlopCounterMode(display=False) as counter:
+            forward()
+        counted.append(counter.get_total_flops())
+    (finding,) = found(Case(lambda A, B, v: ((A @ B) @ v).sum(), {"A": (6, 5), "B": (5, 7), "v": (7, 2)}), "GL206")
+
+    assert [finding.evidence["flops"], finding.evidence["flops_of_the_other_order"]] == counted
+
+
+def test_a_loop_over_entries() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([value * 2 + 1 if value > 0 else value * 0.1 for value in x]).sum()
+
+    (finding,) = found(Case(forward, {"x": (6,)}), "GL205")
+    assert finding.evidence["parts"] == 6
+
+
+LOOPS: dict[str, Case] = {
+    "each step needs the one before": Case(
+        lambda x: torch.stack([s := x[0]] + [s := (s * 0.5 + value).tanh() for value in x[1:]]).sum(), {"x": (6,)}
+    ),
+    "heads of attention": Case(
+        lambda x: torch.cat([(part @ part.t()) @ part for part in x.split(2, dim=1)], dim=1).sum(), {"x": (5, 8)}
+    ),
+    "parts of different tensors": Case(
+        lambda x, w: torch.stack([x[0] * 2, w[0] * 3, x[1] * 2, w[1] * 3]).sum(), {"x": (4,), "w": (4,)}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_that_are_none_over_entries(name: str) -> None:
+    assert found(LOOPS[name], "GL205") == []
+
+
+def test_equal_numbers_by_chance_are_not_equal_values() -> None:
+    """relu gives back what went in, for these numbers."""
+    case = Case(lambda x, w: ((x * x).relu() * w).sum(), TWO)
+    assert found(case) == []
+
+
+def test_a_false_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that says that sin undoes cos finds nothing: the numbers speak against it."""
+    from graphlens.analyses.redundancy import rules
+
+    wrong = {**rules._RULES, "sin": (rules._pair("cos", "cos and sin"),), "relu": (rules._pair("abs", "abs and relu"),)}
+    monkeypatch.setattr(rules, "_RULES", wrong)
+
+    assert found(Case(lambda x, w: (x.cos().sin() * w).sum(), TWO), "GL202") == []
+    # With positive numbers it holds, and for no others.
+    positive = Case(lambda x, w: ((x * 0 + 2 - w * w * 0.01).abs().relu()).sum(), TWO)
+    assert len(found(positive, "GL202")) <= 1
+
+
+def test_hundreds_of_thousands_of_steps_are_read_in_one_go() -> None:
+    from graphlens.analyses.listing import Listing, Step, Value
+    from graphlens.analyses.redundancy.numbering import equalities
+
+    count = 300_000
+    steps = [Step("sin" if k % 3 else "cos", "", "·", {}, (k,), (k + 1,), None) for k in range(count)]
+    listing = Listing(steps, [Value((2,), "float64", 16)] * (count + 1), {0: "x"}, [count], frozenset())
+
+    assert equalities(listing, lambda *_: True).same == {}
