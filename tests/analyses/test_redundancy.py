@@ -78,7 +78,7 @@ def test_the_inverse_in_a_loop(rounds: int) -> None:
     assert undone.evidence["nodes"] == 2 * rounds
     assert repeated.where.text == undone.where.text == "y = torch.linalg.inv(A) @ (A @ y)"
     assert trace.graph is not None
-    assert result.left == len(trace.graph) - 3 * rounds
+    assert result.left == len(trace.graph) - 3 * rounds - 1  # A is a leaf that nothing reads any more
 
 
 PAIRS: dict[str, Case] = {
@@ -94,7 +94,7 @@ PAIRS: dict[str, Case] = {
     "the inverse of the inverse": Case(lambda A, y: (torch.linalg.inv(torch.linalg.inv(A)) @ y).sum(), SQUARE),
     "exp and log": Case(lambda x, w: (x.exp().log() * w).sum(), TWO),
     "log and exp": Case(lambda x, w: (x.sigmoid().log().exp() * w).sum(), TWO),
-    "neg": Case(lambda x, w: (-(-x) * w).sum(), TWO),
+    "neg": Case(lambda x, w: (x.neg().neg() * w).sum(), TWO),
     "reciprocal": Case(lambda x, w: (x.reciprocal().reciprocal() * w).sum(), TWO),
     "root and square": Case(lambda x, w: (x.exp().sqrt() ** 2 * w).sum(), TWO),
     "square and root": Case(lambda x, w: ((x.sigmoid() ** 2).sqrt() * w).sum(), TWO),
