@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from graphlens.analyses.comparison import Comparison as Comparison
     from graphlens.analyses.counts import Stats as Stats
+    from graphlens.analyses.explanation import Explanation as Explanation
     from graphlens.analyses.fold import FoldedGraph as FoldedGraph
     from graphlens.api import compare as compare
     from graphlens.api import fold as fold
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from graphlens.capture.trace import Trace as Trace
     from graphlens.capture.trace import trace as trace
     from graphlens.errors import GraphlensError as GraphlensError
+    from graphlens.explaining import explain as explain
     from graphlens.graph import GradGraph as GradGraph
     from graphlens.storage import load as load
     from graphlens.subject import Subject as Subject
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Comparison": "graphlens.analyses.comparison",
+    "Explanation": "graphlens.analyses.explanation",
     "FoldedGraph": "graphlens.analyses.fold",
     "GradGraph": "graphlens.graph",
     "GraphlensError": "graphlens.errors",
@@ -43,6 +46,7 @@ _HOMES = {
     "Picture": "graphlens.views.picture",
     "capture": "graphlens.capture.build",
     "compare": "graphlens.api",
+    "explain": "graphlens.explaining",
     "fold": "graphlens.api",
     "lesson": "graphlens.api",
     "load": "graphlens.storage",

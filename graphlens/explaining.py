@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,14 +18,44 @@ from graphlens.analyses.redundancy import redundancy
 from graphlens.capture.costing import measure_costs
 from graphlens.capture.listing import listing_of
 from graphlens.capture.machine import calibrate
-from graphlens.capture.program import Program
+from graphlens.capture.program import Program, subject_program
 from graphlens.capture.tape import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.capture.trace import Trace, observe
 from graphlens.capture.verifying import verifier
-from graphlens.errors import MeasureError
+from graphlens.errors import MeasureError, TargetError
 from graphlens.graph import GradGraph
-from graphlens.proof.prove import prove
+from graphlens.proof import prove as proving
+from graphlens.subject import Subject
+
+
+def explain(
+    subject: Subject | Callable[..., Any],
+    *args: Any,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    topics: Sequence[str] = TOPICS,
+    prove: bool = False,
+    repeats: int = 5,
+    **kwargs: Any,
+) -> Explanation:
+    """Say why the gradients of a module (or a `Subject`) are slow, heavy, inexact or missing.
+
+    Args:
+        subject, args, kwargs, loss: see `trace`.
+        topics: some of "gradients", "waste" and "rounding".
+        prove: whether a shorter program is to be written and measured; see `Explanation.proof`.
+        repeats: timed runs of each kind.
+
+    Raises:
+        TargetError: there is no such topic.
+    """
+    for topic in topics:
+        if topic not in TOPICS:
+            raise TargetError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
+    if not isinstance(subject, Subject):
+        name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
+        subject = Subject(subject, args, kwargs, loss, name=name)
+    return explain_program(subject_program(subject), topics=topics, proves=prove, repeats=repeats)
 
 
 def explain_program(
@@ -83,7 +114,7 @@ def _waste(
     findings += redundant.findings
     proof = None
     if proves:
-        proof = prove(program, trace, tape, redundant.same, repeats=repeats, progress=progress)
+        proof = proving.prove(program, trace, tape, redundant.same, repeats=repeats, progress=progress)
     return replace(found, waste=most_serious_first(findings), proof=proof, notes=tuple(notes))
 
 

@@ -22,7 +22,12 @@ def report_text(record: object) -> str:
     """The report of a `Trace`, a `Stats` or a `Comparison`, 80 columns wide and without colour."""
     from graphlens.analyses.comparison import Comparison
     from graphlens.analyses.counts import Stats
+    from graphlens.analyses.explanation import Explanation
 
+    if isinstance(record, Explanation):
+        from graphlens.views.explain_report import explain_report
+
+        return explain_report(record)
     if isinstance(record, Comparison):
         from graphlens.views.comparison_report import comparison_report
 

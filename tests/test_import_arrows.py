@@ -48,17 +48,20 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
          "records", "shown", "subject", "targets"},
         {"numpy", "torch", "torchviz"},
     ),
+    "numerics": ({"capture", "errors", "graph", "numerics", "records"}, {"flint", "numpy", "torch"}),
+    "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof"}, {"torch"}),
+    "explaining": ({"analyses", "capture", "errors", "graph", "proof", "subject"}, {"torch"}),
     "api": (
         {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},
         set(),
     ),
     "__init__": (
-        {"analyses", "api", "capture", "errors", "graph", "records", "storage", "subject", "views"},
+        {"analyses", "api", "capture", "errors", "explaining", "graph", "records", "storage", "subject", "views"},
         set(),
     ),
     "cli": (
-        {"__init__", "analyses", "capture", "cli", "errors", "files", "graph", "lessons", "records", "storage",
-         "targets", "units", "views"},
+        {"__init__", "analyses", "capture", "cli", "errors", "explaining", "files", "graph", "lessons", "records",
+         "storage", "targets", "units", "views"},
         {"click", "torch"},
     ),
     "__main__": ({"cli"}, set()),

@@ -1,0 +1,191 @@
+"""graphlens explain, as people type it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import graphlens
+from tests.cli.commands import run_cli
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+USERS = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(3) * 2)
+
+    def forward(self, x):
+        for _ in range(4):
+            x = x.exp().log()
+            x = x @ torch.linalg.inv(self.weight)
+        return x
+
+def model():
+    return Model(), (torch.rand(2, 3, requires_grad=True),)
+
+def fine():
+    return torch.nn.Linear(3, 3), (torch.rand(2, 3),)
+
+def number():
+    def forward(x):
+        return (x / x.norm().item()).sum()
+    return forward, (torch.rand(3, requires_grad=True),)
+
+def nothing():
+    return torch.nn.Linear(3, 3).requires_grad_(False), (torch.rand(2, 3),)
+
+def broken():
+    raise ValueError("no such luck")
+"""
+
+
+@pytest.fixture(autouse=True)
+def users(folder: Path) -> None:
+    Path("model.py").write_text(USERS)
+
+
+def test_the_wasteful_lesson_is_proved_down_to_the_efficient_one() -> None:
+    done = run_cli("explain", "wasteful", "--set", "n=200", "--only", "waste", "--prove", "-o", "simplified.py")
+    efficient = json.loads(run_cli("stats", "efficient", "--json").out)
+
+    assert (done.code, done.err) == (0, "")
+    assert "inv(A) is computed 200 times from the same values" in done.out
+    assert re.search(r"gives back M @ x, and such a pair is run\s+200 times: 400 nodes", done.out)
+    assert re.search(rf"grad_fn nodes +615 +{efficient['nodes']} .* {efficient['nodes']}\n", done.out)
+    assert "the saving is\nproved." in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    code = Path("simplified.py").read_text()
+    assert "def simplified_wasteful(x, M):" in code
+    assert "A" not in re.findall(r"\b[A-Z]\b", code)
+
+
+def test_the_written_program_runs_by_itself() -> None:
+    run_cli("explain", "wasteful", "--set", "n=50", "--only", "waste", "-o", "simplified.py", "-q")
+    trace = graphlens.trace(graphlens.lesson("efficient"))
+    subject = graphlens.lesson("efficient")
+    x, _ = subject.args
+    torch.save({"x": x.detach(), "M": subject.module.M.detach()}, "leaves.pt")
+    script = (
+        "import torch; from simplified import simplified_wasteful as f\n"
+        "leaves = {k: v.requires_grad_() for k, v in torch.load('leaves.pt').items()}\n"
+        "g, phi = f(**leaves); phi.backward(); print(g.tolist(), leaves['x'].grad.tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    gradient = trace.gradients["x"]
+
+    assert gradient is not None
+    assert done.stdout.strip() == f"{trace.outputs['g'].tolist()} {gradient.tolist()}"
+
+
+def test_json() -> None:
+    done = run_cli("explain", "hoisted", "--set", "n=30", "--only", "waste", "--prove", "--json")
+    found = json.loads(done.out)
+    codes = [finding["code"] for finding in found["findings"]]
+
+    assert codes[0] == "GL202"
+    assert found["findings"][0]["evidence"]["pairs"] == 30
+    assert found["findings"][0]["evidence"]["nodes"] == 60
+    assert found["proof"]["holds"] is True
+    assert found["proof"]["comparison"]["b"]["nodes"] == found["proof"]["predicted"]["nodes"] == 14
+    assert found["proof"]["gathered"]["A"]["contributions"] == 31
+    assert found["time"]["backward"]["median"] > 0
+    assert found["nodes"] == 76
+
+
+def test_a_strangers_model() -> None:
+    found = json.loads(run_cli("explain", "model.py:model", "--only", "waste", "--prove", "--json").out)
+    by_code = {finding["code"]: finding for finding in found["findings"]}
+
+    assert by_code["GL201"]["evidence"]["times"] == 4
+    assert by_code["GL201"]["where"]["source"].startswith("model.py:12")
+    assert by_code["GL202"]["evidence"]["pairs"] == 4
+    assert by_code["GL202"]["where"]["text"] == "x = x.exp().log()"
+    assert found["proof"]["holds"]
+
+
+def test_gradients_are_a_topic() -> None:
+    out = run_cli("explain", "severed", "--set", "n=3", "--only", "gradients").out
+
+    assert "GL101" in out
+    assert "GL20" not in out
+    assert run_cli("explain", "severed", "--set", "n=3", "--only", "gradients").code == 0
+
+
+def test_nothing_to_say() -> None:
+    out = run_cli("explain", "model.py:fine", "--only", "waste").out
+
+    assert "Nothing found that is computed twice" in out
+
+
+def test_a_refusal_says_why() -> None:
+    done = run_cli("explain", "model.py:number", "--only", "waste", "--prove")
+
+    assert done.code == 0
+    assert "No shorter program can be shown: it reads the number" in done.out
+    done = run_cli("explain", "model.py:number", "--only", "waste", "-o", "simplified.py")
+    assert done.code == 2
+    assert "no shorter program can be written" in done.err
+    assert not Path("simplified.py").exists()
+
+
+def test_without_a_graph() -> None:
+    done = run_cli("explain", "model.py:nothing")
+
+    assert done.code == 0
+    assert "Where the time" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("nosuch",), "unknown target"),
+        (("wasteful", "--only", "speed"), "'speed' is not one of"),
+        (("wasteful", "--prove", "--only", "rounding"), "--prove goes with the topic waste"),
+        (("wasteful", "-o", "x.txt"), ".py"),
+        (("wasteful", "--repeats", "0"), "range"),
+        (("model.py:broken",), "no such luck"),
+        (("wasteful", "-o", "model.py"), "--force"),
+    ],
+)
+def test_bad_arguments(args: tuple[str, ...], says: str) -> None:
+    done = run_cli("explain", *args)
+
+    assert done.code == 2
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert not done.out
+
+
+def test_a_saved_graph_cannot_be_run() -> None:
+    run_cli("save", "efficient", "-o", "graph.json")
+    done = run_cli("explain", "graph.json")
+
+    assert done.code == 2
+    assert "name the target it was captured from" in done.err
+
+
+def test_in_python() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.exp().log().sum() + x.exp().sum()
+
+    x = torch.rand(4, requires_grad=True)
+    found = graphlens.explain(forward, x, topics=["waste"], prove=True, repeats=1)
+
+    assert {finding.code for finding in found.findings} >= {"GL201", "GL202"}
+    assert found.proof is not None
+    assert found.proof.holds
+    assert "GL201" in str(found)
+    assert "def simplified_forward(x):" in found.proof.code
+    assert x.grad is None
+    with pytest.raises(graphlens.GraphlensError, match="no topic 'speed'"):
+        graphlens.explain(forward, x, topics=["speed"])
