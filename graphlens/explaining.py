@@ -19,7 +19,7 @@ from graphlens.capture.costing import measure_costs
 from graphlens.capture.listing import listing_of
 from graphlens.capture.machine import calibrate
 from graphlens.capture.program import Program, subject_program
-from graphlens.capture.tape import record_tape
+from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.capture.trace import Trace, observe
 from graphlens.capture.verifying import verifier

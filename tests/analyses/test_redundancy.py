@@ -13,7 +13,7 @@ from graphlens.analyses.findings import Finding
 from graphlens.analyses.redundancy import Redundancy, redundancy
 from graphlens.capture.listing import listing_of
 from graphlens.capture.program import subject_program
-from graphlens.capture.tape import record_tape
+from graphlens.capture.taping import record_tape
 from graphlens.capture.trace import Trace, observe
 from graphlens.capture.verifying import verifier
 from graphlens.proof.prove import prove

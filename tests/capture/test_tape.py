@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphlens
 from graphlens.capture.program import Program, cleared_gradients, run_backward, subject_program, tensors_program
-from graphlens.capture.tape import Tape, record_tape, refs, replay
+from graphlens.capture.tape import Tape, refs, replay
+from graphlens.capture.taping import record_tape
 from graphlens.capture.trace import observe
 
 

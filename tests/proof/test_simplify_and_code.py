@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import graphlens
 from graphlens.analyses.proof import Proof
 from graphlens.capture.program import Program, subject_program, tensors_program
-from graphlens.capture.tape import Tape, record_tape
+from graphlens.capture.tape import Tape
+from graphlens.capture.taping import record_tape
 from graphlens.capture.trace import Trace, observe
 from graphlens.proof.code import write_code
 from graphlens.proof.prove import prove

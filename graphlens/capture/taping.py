@@ -1,0 +1,464 @@
+"""Record a tape: run a program under a mode that sees every op below autograd."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphlens.capture.backward import walk_again
+from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
+from graphlens.capture.release import drain
+from graphlens.capture.tape import Call, Ref, Tape, filled, flat_outputs
+from graphlens.collector import paused_collector
+from graphlens.graph import GradGraph
+
+aten = torch.ops.aten
+_sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+
+
+def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
+    """Run a program forward and backward once, and write down every op.
+
+    Args:
+        graph: its graph, whose nodes the calls then know.
+
+    Raises:
+        MeasureError: the program makes another graph every time.
+    """
+    mode = _Taping()
+    with paused_collector():
+        known = {name: mode.value(tensor) for name, tensor in program.leaves.items()}
+        with mode:
+            made = program.forward()
+        wanted = wanted_leaves(program, made)
+        handles: list[Any] = []
+        if graph is not None and made.roots:
+            found = walk_again(program, made, graph)
+            mode.number_forward({seq: number for number, seq in enumerate(found.seqs, len(found.leaves))})
+            handles = [handle for number, node in enumerate(found.nodes) for handle in mode.follow(number, node)]
+            del found
+        tape = mode.tape
+        try:
+            with cleared_gradients(wanted.values()):
+                if made.roots:
+                    with mode:
+                        mode.begin_backward()
+                        run_backward(made.roots, wanted)
+                for name, tensor in wanted.items():
+                    tape.leaves[name] = known[name] if name in known else mode.first_value(tensor)
+                    if tensor.grad is not None:
+                        tape.gradients[name] = mode.value(tensor.grad)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, tensor in made.outputs.items():
+            tape.outputs[name] = mode.value(tensor)
+        for name, tensor in made.roots.items():
+            tape.roots[name] = mode.value(tensor)
+        mode.close()
+        del made
+        drain()
+    return tape
+
+
+class _Facts(NamedTuple):
+    """What an op does to its arguments."""
+
+    writes: tuple[int | str, ...]  # positions and names of the arguments written to
+    function: OpOverload | None  # the op that returns the result instead
+    out: tuple[str, ...]  # of the arguments written to, those that are not read
+    random: bool
+    returns: int
+    needed: tuple[int, ...]  # positions of the arguments that must be tensors
+
+
+@cache
+def _facts(func: OpOverload) -> _Facts:
+    schema = func._schema
+    writes: list[int | str] = []
+    out = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            writes.append(argument.name if argument.kwarg_only else position)
+            if argument.kwarg_only:
+                out.append(argument.name)
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    needed = [place for place, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor"]
+    return _Facts(
+        tuple(writes),
+        _functional(func, out) if writes else func,
+        tuple(out),
+        random,
+        len(schema.returns),
+        tuple(needed),
+    )
+
+
+def _functional(func: OpOverload, out: Sequence[str]) -> OpOverload | None:
+    """The overload that takes the same arguments and writes into none of them."""
+    name = func._schema.name.rpartition("::")[2]
+    wanted = [(item.name, str(item.type)) for item in func._schema.arguments if item.name not in out]
+    for candidate in dict.fromkeys((name.removesuffix("_"), name)):
+        packet = getattr(getattr(torch.ops, func.namespace), candidate, None)
+        for overload in packet.overloads() if packet is not None else ():
+            found = getattr(packet, overload)
+            arguments = found._schema.arguments
+            writing = any(item.alias_info is not None and item.alias_info.is_write for item in arguments)
+            if not writing and [(item.name, str(item.type)) for item in arguments] == wanted:
+                return found  # type: ignore[no-any-return]
+    return None
+
+
+_Key = tuple[Any, ...] | None
+
+
+class _Write(NamedTuple):
+    value: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+@dataclass
+class _Memory:
+    """What is known of one storage.
+
+    Attributes:
+        values: the values that are in it now, by the look of their tensors.
+        detached: the same for tensors that were cut off from the graph of one that looks the same.
+        first: the first value of each look.
+        live: of these, and of older ones whose place was not written to, those whose tensor on the
+            tape lies in this storage still.
+        cover: a value that fills it all, with its tensor; what was written later is in `writes`.
+        is_flat: whether the cover is a vector that was made to be one.
+        source: its first value, if that is a source.
+    """
+
+    values: dict[_Key, int] = field(default_factory=dict)
+    detached: dict[_Key, int] = field(default_factory=dict)
+    first: dict[_Key, int] = field(default_factory=dict)
+    live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
+    cover: tuple[int, torch.Tensor] | None = None
+    source: int | None = None
+    is_flat: bool = False
+    writes: list[_Write] = field(default_factory=list)
+
+
+class _Taping(TorchDispatchMode):
+    """Writes a tape while ops run. It keeps their tensors, so that a storage's address is its name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = Tape()
+        self.memories: dict[int, _Memory] = {}
+        self.others: dict[int, tuple[int, torch.Tensor]] = {}  # without a storage: by id
+        self.backward = False
+        self.current: int | None = None
+        self.sent = False
+        self.seqs: list[int | None] = []
+
+    # What runs when
+
+    def number_forward(self, numbers: Mapping[int, int]) -> None:
+        """Tell the calls so far which nodes they belong to, by autograd's sequence numbers.
+
+        A node is made right before its op is called, and below autograd a node stands for one op:
+        the first one after a number has been given out is the node's.
+        """
+        taken = set()
+        for place, seq in enumerate(self.seqs):
+            node = None if seq in taken else numbers.get(seq if seq is not None else -1)
+            if node is not None:
+                taken.add(seq)
+                self.tape.calls[place] = self.tape.calls[place]._replace(node=node)
+
+    def follow(self, number: int, node: torch.autograd.graph.Node) -> tuple[Any, Any]:
+        """Hook a node, so that the calls of its backward know it."""
+
+        def enter(_: object) -> None:
+            self.current, self.sent = number, False
+
+        def leave(_: object, __: object) -> None:
+            self.sent = True
+
+        return node.register_prehook(enter), node.register_hook(leave)
+
+    def begin_backward(self) -> None:
+        self.backward = True
+
+    def close(self) -> None:
+        """Forget what only recording needs."""
+        self.memories.clear()
+        self.others.clear()
+
+    # Values
+
+    def value(self, tensor: torch.Tensor) -> int:
+        """The number of the value that a tensor has now."""
+        number = self._value(tensor)
+        if tensor.requires_grad:
+            self.tape.requiring.add(number)
+        return number
+
+    def _value(self, tensor: torch.Tensor) -> int:
+        key = _look(tensor)
+        if key is None:
+            found = self.others.get(id(tensor))
+            return found[0] if found else self._new(tensor, is_source=True)
+        memory = self.memories.get(_address(tensor))
+        if memory is None:
+            return self._new(tensor, is_source=True)
+        number = memory.values.get(key)
+        if not tensor.requires_grad:
+            number = memory.detached.get(key, number)
+        if number is not None:
+            return number
+        return self._read_again(tensor, memory, key)
+
+    def first_value(self, tensor: torch.Tensor) -> int:
+        """The number that a tensor had when it was first seen, for a leaf: nothing writes to it."""
+        key = _look(tensor)
+        found = self.memories.get(_address(tensor)) if key is not None else None
+        return self.value(tensor) if found is None else found.first.get(key) or self.value(tensor)
+
+    def _new(self, tensor: torch.Tensor, *, is_source: bool = False) -> int:
+        number = len(self.tape.tensors)
+        self.tape.tensors.append(tensor.detach())
+        if is_source:
+            self.tape.sources.append(number)
+        key = _look(tensor)
+        if key is None:
+            self.others[id(tensor)] = number, tensor
+            return number
+        memory = self.memories.setdefault(_address(tensor), _Memory())
+        if is_source and not memory.first:
+            memory.source = number
+        memory.values[key] = number
+        memory.first.setdefault(key, number)
+        memory.live[number] = _extent(tensor)
+        if memory.cover is None and not memory.writes and _fills(tensor):
+            memory.cover, memory.is_flat = (number, self.tape.tensors[number]), False
+        return number
+
+    def _read_again(self, tensor: torch.Tensor, memory: _Memory, key: _Key) -> int:
+        """The value of a tensor whose memory was written to through another one."""
+        if memory.cover is None or memory.cover[1].dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
+            if memory.writes or memory.cover is None:
+                self.tape.opaque["a view of memory written to"] += bool(memory.writes)
+            return self._new(tensor, is_source=True)
+        flat = self._flat(memory)
+        tensors = self.tape.tensors
+        made = tensor.detach()
+        place = list(tensor.shape), list(tensor.stride()), tensor.storage_offset()
+        tensors.append(made)
+        number = len(tensors) - 1
+        self._note(aten.as_strided.default, (Ref(flat), *place), (number,))
+        memory.values[key] = number
+        memory.live[number] = _extent(tensor)
+        return number
+
+    def _flat(self, memory: _Memory) -> int:
+        """The whole storage as a vector, with all that was written to it."""
+        assert memory.cover is not None
+        number, cover = memory.cover
+        tensors = self.tape.tensors
+        if not memory.is_flat:
+            # Laid out in the order of memory, whatever layout the value has when it is replayed.
+            strides = cover.stride()
+            order = sorted(range(cover.ndim), key=lambda k: (-int(strides[k]), -cover.shape[k]))
+            contiguous = {"memory_format": torch.contiguous_format}
+            number = self._derived(aten.permute.default, number, order)
+            number = self._derived(aten.clone.default, number, **contiguous)
+            number = self._derived(aten.view.default, number, [-1])
+        for write in memory.writes:
+            # Not as_strided_scatter, whose derivative for the vector is wrong in torch 2.13.
+            places = torch.arange(len(tensors[number])).as_strided(write.size, write.stride, write.offset)
+            index = len(tensors)
+            tensors.append(places.reshape(-1))
+            self.tape.sources.append(index)
+            written = self._derived(aten.reshape.default, write.value, [-1])
+            number = self._derived(aten.scatter.src, number, 0, Ref(index), Ref(written))
+        flat = tensors[number]
+        memory.is_flat = True
+        memory.cover, memory.writes = (number, flat), []
+        return number
+
+    def _derived(self, function: OpOverload, number: int, *args: Any, **kwargs: Any) -> int:
+        """Call an op on a value for the tape alone, and note it."""
+        tensors = self.tape.tensors
+        given = filled(args, tensors.__getitem__)
+        tensors.append(function(tensors[number], *given, **kwargs).clone())  # later writes must not change it
+        self._note(function, (Ref(number), *args), (len(tensors) - 1,), kwargs)
+        return len(tensors) - 1
+
+    # Calls
+
+    def _note(
+        self, function: OpOverload, args: tuple[Any, ...], outputs: tuple[int | None, ...],
+        kwargs: dict[str, Any] | None = None, random: bool = False, seq: int | None = None,
+    ) -> None:  # fmt: skip
+        if not self.backward:
+            self.seqs.append(seq)
+        self.tape.calls.append(
+            Call(
+                function, args, kwargs or {}, outputs, self.current if self.backward else None, self.backward,
+                self.backward and self.sent, random, torch.is_grad_enabled(),
+            )
+        )  # fmt: skip
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        seq = None if self.backward else _sequence_number() - 1
+        facts = _facts(func)
+        written = [kwargs.get(place) if isinstance(place, str) else args[place] for place in facts.writes]
+        targets = [tensor for tensor in flat_outputs(written) if isinstance(tensor, torch.Tensor)]
+        skipped = {id(tensor) for tensor in targets} if facts.out else set()
+        known_args = tuple(self._referred(value) for value in args)
+        known_kwargs = {
+            key: self._referred(value) for key, value in kwargs.items() if not (skipped and key in facts.out)
+        }
+        if func is aten.as_strided.default:
+            known_args = self._laid_out(args, known_args)
+        for tensor in targets:
+            self._before_write(tensor)
+        made = func(*args, **kwargs)
+        function = facts.function
+        # C++ may pass a tensor that is not defined, which Python cannot do.
+        undefined = any(place < len(args) and args[place] is None for place in facts.needed)
+        if function is None or undefined:
+            for tensor in targets:
+                self._after_write(tensor)
+            self.tape.opaque[str(func)] += 1
+            return made
+        if func is aten.detach.default and args[0].requires_grad and _look(made) is not None:
+            outputs: tuple[int | None, ...] = (self._cut_off(made),)
+            self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+            return made
+        if function is aten.copy.default:
+            self._note_copy(args[0], args[1], known_args[1].value, seq)
+            return made
+        outputs = tuple(
+            self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
+            for tensor in flat_outputs(made if not targets or facts.returns else written)
+        )
+        self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+        return made
+
+    def _laid_out(self, args: Sequence[Any], known: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of `as_strided`, which goes by the layout in memory, for a vector of all of that memory."""
+        memory = self.memories.get(_address(args[0])) if _look(args[0]) is not None else None
+        if memory is None or memory.cover is None or memory.cover[1].dtype is not args[0].dtype:
+            return known
+        offset = args[3] if len(args) > 3 and args[3] is not None else int(args[0].storage_offset())
+        return Ref(self._flat(memory)), known[1], known[2], offset
+
+    def _note_copy(self, tensor: torch.Tensor, source: torch.Tensor, number: int, seq: int | None) -> None:
+        """What `copy_` writes, in ops that have a derivative; the node, if there is one, is the last one's."""
+        if source.dtype is not tensor.dtype or source.device != tensor.device:
+            number = self._derived(aten._to_copy.default, number, dtype=tensor.dtype, device=tensor.device)
+        if source.shape != tensor.shape:
+            number = self._derived(aten.expand.default, number, list(tensor.shape))
+        self._note(aten.clone.default, (Ref(number),), (self._after_write(tensor, is_source=False),), seq=seq)
+
+    def _referred(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return Ref(self.value(value))
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._referred(item) for item in value)
+        return value
+
+    def _made(self, tensor: torch.Tensor, targets: Sequence[torch.Tensor]) -> int:
+        if any(tensor is target for target in targets):
+            return self._after_write(tensor, is_source=False)
+        return self._new(tensor)
+
+    def _cut_off(self, tensor: torch.Tensor) -> int:
+        """A new value that only tensors without a gradient have; the others keep theirs."""
+        memory, key = self.memories[_address(tensor)], _look(tensor)
+        kept = memory.values.get(key)
+        number = self._new(tensor)
+        memory.detached[key] = number
+        if kept is not None:
+            memory.values[key] = kept
+        return number
+
+    def _before_write(self, tensor: torch.Tensor) -> None:
+        """Copy the values that are about to be overwritten."""
+        memory = self.memories.get(_address(tensor)) if _look(tensor) is not None else None
+        if memory is None:
+            return
+        if memory.source is not None:
+            self.tape.written.append(memory.source)
+            memory.source = None
+        first, last = _extent(tensor)
+        for number, (low, high) in list(memory.live.items()):
+            if low <= last and first <= high:
+                copy = self.tape.tensors[number].clone()
+                self.tape.tensors[number] = copy
+                del memory.live[number]
+                if memory.cover is not None and memory.cover[0] == number:
+                    memory.cover = number, copy
+
+    def _after_write(self, tensor: torch.Tensor, *, is_source: bool = True) -> int:
+        """The value that a tensor has after it was written to."""
+        if _look(tensor) is None:
+            self.others.pop(id(tensor), None)
+            return self._new(tensor, is_source=is_source)
+        memory = self.memories.setdefault(_address(tensor), _Memory())
+        # What does not overlap keeps its value.
+        memory.values = {key: number for key, number in memory.values.items() if number in memory.live}
+        memory.detached = {key: number for key, number in memory.detached.items() if number in memory.live}
+        if _fills(tensor):
+            memory.cover, memory.writes = None, []
+            return self._new(tensor, is_source=is_source)
+        number = self._new(tensor, is_source=is_source)
+        if memory.cover is not None and memory.cover[0] == number:
+            memory.cover = None
+        memory.writes.append(_Write(number, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())))
+        return number
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _look(tensor: torch.Tensor) -> _Key:
+    """What tells tensors in one storage apart; None for a tensor without a storage of its own."""
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        if tensor.layout is torch.strided and tensor.untyped_storage().nbytes():
+            return (
+                tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_conj(),
+                tensor.is_neg(),
+            )  # fmt: skip
+    return None
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first and the last byte of the storage that belong to the tensor."""
+    start = int(tensor.storage_offset())
+    steps = sum(int(size - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    size = tensor.element_size()
+    return start * size, (start + steps + 1) * size - 1
+
+
+def _fills(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is all of its storage, each entry once."""
+    if tensor.storage_offset() or tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
+        return False
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
