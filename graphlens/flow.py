@@ -19,6 +19,10 @@ LEAF = 4  # requires a gradient and was made by no recorded op
 PYTHON = 8  # a number, list or array outside torch
 UNSEEN = 16  # its making was not recorded: it existed before, or torch does not tell
 
+# The functions of steps that switch gradients off for a block, by who makes them.
+NO_GRAD = "torch.no_grad"
+CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+
 
 class Step(NamedTuple):
     """One recorded call.

@@ -9,12 +9,15 @@ from typing import NamedTuple
 from graphlens.flow import Flow
 from graphlens.graph import GradGraph
 
+MOST_ENTRIES = 64  # of an output whose changes are listed
+
 
 class LeafFact(NamedTuple):
     """An input or parameter, and what the backward pass gave it.
 
     `gradient` is "value", "zero" (a value, 0 everywhere), "nonfinite" (a value with NaN or
     infinity), "none", or "not run". `value` is its number in the flow, None if no call used it.
+    `sample` holds up to 64 of its entries, evenly spaced, as they were before the run.
     """
 
     name: str
@@ -24,6 +27,7 @@ class LeafFact(NamedTuple):
     differentiable: bool
     gradient: str
     value: int | None
+    sample: tuple[float, ...] = ()
 
 
 class EndFact(NamedTuple):
@@ -46,22 +50,41 @@ class Range(NamedTuple):
     infinite: int
 
 
-class NonFinite(NamedTuple):
-    """The first place where NaN or infinity arose; `node` for the backward pass, `step` for the forward."""
+class Spoilt(NamedTuple):
+    """An input, a parameter or a buffer that held NaN or infinity before the run."""
 
-    what: str  # "NaN" or "infinity"
+    name: str
+    role: str
+    range: Range
+
+
+class NonFinite(NamedTuple):
+    """The first place where NaN or infinity arose; `node` for the backward pass, `step` for the forward.
+
+    `what` is "NaN" or "infinity"; or "asked for", without a place, where the only infinite entries
+    are those that the program put there, as in a mask, and the sum that graphlens takes of them is
+    not finite on their account. `origin` is the step that made the infinity that NaN was then made of.
+    """
+
+    what: str
     step: int | None
     node: int | None
     inputs: tuple[Range, ...]
     outputs: tuple[Range, ...]
+    origin: int | None = None
+    origin_inputs: tuple[Range, ...] = ()
 
 
 class Clobbered(NamedTuple):
-    """A tensor that a node saved for backward and that was written over since; `message` is autograd's."""
+    """A tensor that a node saved for backward and that was written over since; `message` is autograd's.
+
+    `number` is the node's sequence number as the flow's steps count them, None if that is not known.
+    """
 
     node: int
     slot: str
     message: str
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +100,17 @@ class Observation:
         stopped: nodes that received a gradient and passed None on towards a leaf, by leaf.
         zeroing: nodes that received a gradient other than 0 and passed nothing but 0 on.
         dependence: per leaf, which entries of which output changed when its value was changed and
-            the program was run again; leaves that were not tried are missing.
-        diagnosed: whether the runs that tell the last six were made.
+            the program was run again; leaves that were not tried are missing. At most MOST_ENTRIES + 1
+            entries are listed.
+        together: groups of leaves that take the same way; they were changed all at once, and have the
+            same dependence.
+        untried: why leaves are missing in `dependence`, "" if none are.
+        effects: per step by which a value left the graph, whether the outputs changed when what it
+            handed on was changed; steps that were not tried are missing.
+        held: the values of tensors that somebody besides the graph still holds after the run.
+        existing: the values that are known to have been there before the run.
+        spoilt: what was not finite before the run.
+        diagnosed: whether the runs that tell the others were made.
     """
 
     graph: GradGraph | None
@@ -94,6 +126,12 @@ class Observation:
     forward_fault: NonFinite | None = None
     backward_fault: NonFinite | None = None
     dependence: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    together: Sequence[tuple[str, ...]] = ()
+    untried: str = ""
+    effects: Mapping[int, bool] = field(default_factory=dict)
+    held: frozenset[int] = frozenset()
+    existing: frozenset[int] = frozenset()
+    spoilt: Sequence[Spoilt] = ()
     diagnosed: bool = False
 
     @property

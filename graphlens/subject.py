@@ -31,3 +31,8 @@ class Subject:
     name: str = ""
     output_names: Sequence[str] = ()
     loss_name: str = "loss"
+
+    def __post_init__(self) -> None:
+        # A lone argument would be taken apart: a tensor along its first dimension.
+        if not isinstance(self.args, Sequence):
+            object.__setattr__(self, "args", (self.args,))

@@ -26,7 +26,7 @@ def assert_connected(
     Raises:
         AssertionError: naming the parameters, and for a function the findings.
     """
-    ignored = tuple(ignore)
+    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     if callable(loss):
         message = _recorded(loss, module, ignored)
     else:
@@ -60,7 +60,8 @@ def _recorded(run: Callable[[], Any], module: torch.nn.Module, ignored: tuple[st
     from graphlens.views.check_report import findings_text
 
     found = connectivity(observe_call(run, module).observation)
-    receiving = ("receives a gradient", "frozen", "not measured")
+    # What was not measured is so because the backward pass failed, which is an error of its own.
+    receiving = ("receives a gradient", "receives a gradient that is 0 for this data", "frozen", "not measured")
     lost = [v.name for v in found.verdicts if v.verdict not in receiving and not _matches(v.name, ignored)]
     useless = [item for item in found.findings if item.level == "error" and not _leaves(item.evidence)]
     if not lost and not useless:

@@ -178,6 +178,21 @@ def fails() -> torch.Tensor:
     raise LookupError("own")
 
 
+def test_a_loss_of_which_two_runs_differ_is_not_passed(model: torch.nn.Sequential) -> None:
+    numbers = iter(range(1, 99))
+    message = message_of(lambda: model[1](model[0](X)).sum().item() * next(numbers) * model[1].bias.sum(), model)
+
+    verdict = "used, but receives no gradient"
+    assert message.splitlines()[:4] == [f"0.weight: {verdict}", f"0.bias: {verdict}", f"1.weight: {verdict}", ""]
+    text = " ".join(message.split())
+    assert ".item() hands the value to Python" in text
+    assert "was not measured, because two runs from the same state" in text
+
+
+def test_ignore_may_be_one_name(model: torch.nn.Sequential) -> None:
+    assert_connected(lambda: model[1](model[0](X).detach()).sum(), model, ignore="0.*")
+
+
 def test_a_twin_that_stands_still_is_to_be_ignored_by_name() -> None:
     class Twins(torch.nn.Module):
         def __init__(self) -> None:

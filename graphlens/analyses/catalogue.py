@@ -37,7 +37,7 @@ PAGES: dict[str, Page] = {
     ),
     "GL102": Page(
         "a leaf is made inside forward",
-        "warning",
+        "warning; info where a gradient of what was handed in is asked for",
         "A call inside the forward pass makes a tensor that requires a gradient and has no history. "
         "Backward fills its .grad, and nobody looks there: the tensor is made anew at the next call. "
         "A leaf whose gradient the forward pass itself asks for, as a gradient penalty does, and one "
@@ -79,7 +79,8 @@ PAGES: dict[str, Page] = {
         "error; info for outputs that share nothing",
         "What is differentiated has no backward graph; or backward() raised: because a tensor that it "
         "needs was written over in place after it was saved, because part of the graph was freed by "
-        "an earlier backward pass, or because an op has no derivative. Outputs whose graphs share no node are mentioned as information.",
+        "an earlier backward pass, or because an op has no derivative. Outputs whose graphs share no "
+        "node are mentioned as information.",
         "h = self.cell(x, self.h); self.h = h",
         "h = self.cell(x, self.h.detach()); self.h = h",
     ),

@@ -19,6 +19,10 @@ _LOOK_ALIKES = frozenset(
 _FILLED_LIKE = frozenset(("torch.full_like", "Tensor.new_full", "Tensor.new_tensor"))
 # or of their last.
 _MADE_LIKE = frozenset(f"Tensor.{name}_as" for name in ("expand", "view", "reshape", "type"))
+# They make one result of each argument, and of that alone.
+_PAIRWISE = frozenset(
+    ("torch.broadcast_tensors", "torch.meshgrid", *(f"torch.atleast_{count}d" for count in (1, 2, 3)))
+)
 
 
 class Cut(NamedTuple):
@@ -60,10 +64,13 @@ class Lineage:
             if not step.outputs:
                 continue
             by_value = through = 0
-            for value in (*_read(step), *step.written):
+            for value in (*values_read(step), *step.written):
                 by_value |= carried[value]
                 through |= live[value]
+            pairwise = _is_pairwise(step)
             for place, value in enumerate(step.outputs):
+                if pairwise:
+                    by_value, through = carried[step.inputs[place]], live[step.inputs[place]]
                 carried[value] |= by_value
                 if flags[value] & LEAF:
                     # A leaf that was written over stays the leaf it is; what was written has no history.
@@ -82,7 +89,11 @@ class Lineage:
                 mask |= needed[value]
             if not mask:
                 continue
-            for value in _read(step):
+            if _is_pairwise(step):
+                for value, made in zip(step.inputs, step.outputs, strict=True):
+                    needed[value] |= needed[made]
+                continue
+            for value in values_read(step):
                 needed[value] |= mask
             if step.written and step.function.endswith(".apply"):
                 for value in step.inputs:
@@ -94,19 +105,23 @@ class Lineage:
     def cuts(self) -> Iterator[Cut]:
         """The steps where leaves are lost on the way to an end, in forward order."""
         for number, step in enumerate(self.flow.steps):
-            matters = kept = 0
-            for value in step.outputs:
-                if self.needed[value]:
-                    matters |= self.needed[value]
-                    kept |= self.live[value]
-            lost = self.entering(number) & matters & ~kept if matters else 0
+            matters = kept = lost = 0
+            if _is_pairwise(step):
+                for value, made in zip(step.inputs, step.outputs, strict=True):
+                    lost |= self.live[value] & self.needed[made] & ~self.live[made]
+            else:
+                for value in step.outputs:
+                    if self.needed[value]:
+                        matters |= self.needed[value]
+                        kept |= self.live[value]
+                lost = self.entering(number) & matters & ~kept if matters else 0
             if lost:
                 yield Cut(number, lost)
 
     def entering(self, number: int) -> int:
         """The leaves that the inputs of a step are connected to through autograd."""
         mask = 0
-        for value in _read(self.flow.steps[number]):
+        for value in values_read(self.flow.steps[number]):
             mask |= self.live[value]
         return mask
 
@@ -120,7 +135,11 @@ class Lineage:
         return tuple(found)
 
 
-def _read(step: Step) -> tuple[int, ...]:
+def _is_pairwise(step: Step) -> bool:
+    return step.function in _PAIRWISE and len(step.inputs) == len(step.outputs)
+
+
+def values_read(step: Step) -> tuple[int, ...]:
     """The inputs of a step whose values its result comes from."""
     if step.function in _LOOK_ALIKES:
         return ()

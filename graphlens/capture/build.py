@@ -12,7 +12,7 @@ from torch.autograd.graph import Node as AutogradNode
 from graphlens.capture.environment import describe_environment
 from graphlens.capture.ledger import Ledger, dtype_name, look_of, op_name
 from graphlens.capture.record import Attribution
-from graphlens.capture.walk import Walk, walk
+from graphlens.capture.walk import NO_NUMBER, Walk, walk
 from graphlens.collector import paused_collector
 from graphlens.errors import NoGraphError
 from graphlens.graph import COSTS, GradGraph, Input, ModuleCall, Node, Output, Source, printable
@@ -197,7 +197,8 @@ def _functions(found: Walk, ledger: Ledger) -> Iterator[Node]:
         metadata = live._input_metadata
         look = look_of(metadata[0]) if metadata else (None, None, None)
         op = kind.op or op_name(live)
-        fields = (op, kind.kind, seq - first_seq, "", *look, len(metadata), status, *_UNRECORDED)
+        number_made = None if seq == NO_NUMBER else seq - first_seq
+        fields = (op, kind.kind, number_made, "", *look, len(metadata), status, *_UNRECORDED)
         yield _new(Node, fields)
 
 

@@ -4,91 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.autograd.graph import Node as AutogradNode
-from torch.nn.parameter import is_lazy
 
+from graphlens.capture.build import role_of
 from graphlens.capture.ledger import op_name
 from graphlens.capture.program import Pass, Program, cleared_gradients, recorder_of, run_backward, wanted_leaves
+from graphlens.capture.sites import OURS
+from graphlens.capture.start import Start
 from graphlens.capture.walk import walk
 from graphlens.flow import Flow, Step
-from graphlens.graph import GradGraph
-from graphlens.observation import Clobbered, NonFinite, Range
-
-_MOST_LEAVES = 8  # whose values are changed by little, one run each
-_MOST_RUNS = 24  # with values that are changed by much
-_MOST_ENTRIES = 64
-# A whole number that a value is cast to needs a large change, and a sign a negative factor.
-_LITTLE = (1.03, 0.02)
-_MUCH = ((2.0, 1.0), (-2.0, -1.0))
-
-
-@dataclass(frozen=True)
-class Start:
-    """The state before a first run: what is needed to make the same run again.
-
-    Leaves and buffers are put back, and so is the generator of random numbers on the CPU; state
-    that a module keeps elsewhere is not. A buffer that a run wrote its graph into keeps the values
-    and loses the graph.
-    """
-
-    values: Sequence[tuple[torch.Tensor, torch.Tensor, bool]]
-    random: torch.Tensor
-
-    @classmethod
-    def of(cls, program: Program) -> Start:
-        """The state now."""
-        module = program.subject.module if program.subject else None
-        buffers = module.buffers() if isinstance(module, torch.nn.Module) else ()
-        every = [tensor for tensor in (*program.leaves.values(), *buffers) if not is_lazy(tensor)]
-        tensors = {id(tensor): tensor for tensor in every if tensor.is_leaf}
-        return cls(_copies(tensors.values()), torch.get_rng_state())
-
-    @contextlib.contextmanager
-    def again(self) -> Iterator[None]:
-        """The same state for the length of the block; afterwards things are as they were."""
-        now = Start(_copies(tensor for tensor, _, _ in self.values), torch.get_rng_state())
-        try:
-            self._restore()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # each was given in the first run
-                yield
-        finally:
-            now._restore()
-
-    def _restore(self) -> None:
-        for tensor, value, requires_grad in self.values:
-            if not tensor.is_leaf:
-                with contextlib.suppress(RuntimeError):  # a view stays part of its graph
-                    tensor.detach_()
-            # What shares memory within itself in another way than by expand() cannot be written.
-            with torch.no_grad(), contextlib.suppress(RuntimeError):
-                place = _unexpanded(tensor.data)
-                if place.shape == value.shape and not tensor.is_inference():
-                    place.copy_(value)
-            if tensor.is_leaf:
-                tensor.requires_grad_(requires_grad)
-        torch.set_rng_state(self.random)
-
-
-def _copies(tensors: Iterable[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor, bool]]:
-    # A tensor that became part of a graph requires a gradient on that account; as a leaf it did not.
-    return [(item, _unexpanded(item.detach()).clone(), item.requires_grad and item.is_leaf) for item in tensors]
-
-
-def _unexpanded(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor less the dimensions along which one place in memory is repeated."""
-    if tensor.layout is not torch.strided or tensor.is_nested:
-        return tensor
-    for dimension, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            tensor = tensor.narrow(dimension, 0, 1)
-    return tensor
+from graphlens.graph import GradGraph, printable
+from graphlens.observation import Clobbered, NonFinite, Range, Spoilt
 
 
 def clobbered(roots: Iterable[torch.Tensor]) -> tuple[Clobbered, ...]:
@@ -100,7 +30,8 @@ def clobbered(roots: Iterable[torch.Tensor]) -> tuple[Clobbered, ...]:
                 getattr(node, slot)
             except RuntimeError as error:
                 if "modified by an inplace operation" in str(error):
-                    found.append(Clobbered(number, slot.removeprefix("_saved_"), str(error).partition(". Hint")[0]))
+                    message = str(error).partition(". Hint")[0]
+                    found.append(Clobbered(number, slot.removeprefix("_saved_"), message, node._sequence_nr()))
     return tuple(found)
 
 
@@ -196,44 +127,92 @@ def forward_fault(program: Program, start: Start, first: Flow) -> NonFinite | No
     flow = recorder.flow({}, {**made.outputs, **made.roots})
     fault = _first_fault(recorder.probed, flow)  # type: ignore[arg-type]
     if fault is None or fault.step is None:
-        return None
+        return fault
     step = _same_step(flow, fault.step, first)
-    return None if step is None else fault._replace(step=step)
+    origin = None if fault.origin is None else _same_step(flow, fault.origin, first)
+    return None if step is None else fault._replace(step=step, origin=origin)
+
+
+def spoilt_before(program: Program, start: Start) -> tuple[Spoilt, ...]:
+    """Inputs, parameters and buffers that were not finite before the first run."""
+    module = program.subject.module if program.subject else None
+    buffers = dict(module.named_buffers()) if isinstance(module, torch.nn.Module) else {}
+    roles = [*((name, item, "buffer") for name, item in buffers.items())]
+    roles += [(name, item, role_of(item)) for name, item in program.leaves.items()]
+    before = {id(item.tensor): item.value for item in start.tensors}
+    found: dict[int, Spoilt] = {}
+    for name, tensor, role in roles:
+        value = before.get(id(tensor))
+        if value is not None:
+            for item in _ranges([value]):
+                if item.nan or item.infinite:
+                    found[id(tensor)] = Spoilt(printable(name), role, item)
+    return tuple(found.values())
 
 
 def _same_step(flow: Flow, number: int, other: Flow) -> int | None:
     """The step of another run that is the same call; None where its line was not run as often."""
 
     def same(run: Flow) -> list[int]:
-        return [place for place, step in enumerate(run.steps) if _call_of(run, step) == call]
+        return [place for place, step in enumerate(run.steps) if call_of(run, step) == call]
 
-    call = _call_of(flow, flow.steps[number])
+    call = call_of(flow, flow.steps[number])
     here, there = same(flow), same(other)
     return there[here.index(number)] if len(here) == len(there) else None
 
 
-def _call_of(flow: Flow, step: Step) -> tuple[str, str]:
+def call_of(flow: Flow, step: Step) -> tuple[str, str]:
+    """A step's function and line, by which calls of two runs are held against each other."""
     return step.function, "" if step.source is None else str(flow.sources[step.source])
 
 
-def _first_fault(probed: Sequence[tuple[tuple[Range, ...], tuple[Range, ...]]], flow: Flow) -> NonFinite | None:
-    needed = set(flow.outputs.values())
+_Probed = Sequence[tuple[tuple[Range, ...], tuple[Range, ...]]]
+
+
+def _first_fault(probed: _Probed, flow: Flow) -> NonFinite | None:
+    cone = _behind(flow, set(flow.outputs.values()), len(flow.steps))
+    for what, count in (("NaN", _nan), ("infinity", _unfinite)):
+        for number in cone:
+            inputs, outputs = probed[number]
+            if any(map(count, outputs)) and not any(map(count, inputs)):
+                origin = _origin(probed, flow, number) if any(map(_unfinite, inputs)) else None
+                first = () if origin is None else probed[origin][0]
+                return NonFinite(what, number, None, inputs, outputs, origin, first)
+    # Infinite values that were asked for, as in masks, are harmless until they are all there is.
+    masked = False
+    for number in cone:
+        inputs, outputs = probed[number]
+        if any(map(_unfinite, outputs)) and _extent(outputs) < _extent(inputs):  # a reduction
+            if any(map(_nan, inputs)):
+                return None  # NaN that was there before the first call
+            if not _is_ours(flow, flow.steps[number]):
+                return NonFinite("infinity", number, None, inputs, outputs)
+            masked = True
+    return NonFinite("asked for", None, None, (), ()) if masked else None
+
+
+def _is_ours(flow: Flow, step: Step) -> bool:
+    """Whether a call reduces an output on graphlens' behalf."""
+    return step.source is not None and (flow.sources[step.source].file, flow.sources[step.source].line) == OURS
+
+
+def _behind(flow: Flow, needed: set[int], end: int) -> list[int]:
+    """The steps before number `end` that these values were computed by, in forward order."""
     cone = []
-    for number in range(len(flow.steps) - 1, -1, -1):
+    for number in range(end - 1, -1, -1):
         step = flow.steps[number]
         if needed.intersection(step.outputs):
             needed.update(step.inputs)
             cone.append(number)
-    for what, count in (("NaN", _nan), ("infinity", _infinite)):
-        for number in reversed(cone):
-            inputs, outputs = probed[number]
-            if any(map(count, outputs)) and not any(map(count, inputs)):
-                return NonFinite(what, number, None, inputs, outputs)
-    # Infinite values that were asked for, as in masks, are harmless until they are all there is.
-    for number in reversed(cone):
-        inputs, outputs = probed[number]
-        if any(map(_infinite, outputs)) and _extent(outputs) < _extent(inputs):  # a reduction
-            return NonFinite("infinity", number, None, inputs, outputs)
+    return cone[::-1]
+
+
+def _origin(probed: _Probed, flow: Flow, number: int) -> int | None:
+    """The first call that made the infinity which a call makes NaN of; None if it was asked for, or was there."""
+    for earlier in _behind(flow, set(flow.steps[number].inputs), number):
+        inputs, outputs = probed[earlier]
+        if any(map(_unfinite, outputs)) and not any(map(_unfinite, inputs)):
+            return earlier
     return None
 
 
@@ -255,7 +234,7 @@ def backward_fault(program: Program, start: Start, graph: GradGraph) -> NonFinit
             if found:
                 return
             inputs, outputs = _ranges(grads_out), _ranges(grads_in)
-            for what, count in (("NaN", _nan), ("infinity", _infinite)):
+            for what, count in (("NaN", _nan), ("infinity", _unfinite)):
                 if any(map(count, outputs)) and not any(map(count, inputs)):
                     found.append(NonFinite(what, None, number, inputs, outputs))
                     return
@@ -263,81 +242,6 @@ def backward_fault(program: Program, start: Start, graph: GradGraph) -> NonFinit
         functions = {number: watch for number, node in enumerate(graph.nodes) if node.kind != "leaf"}
         _backward_under(made, program, functions, nodes)
         return found[0] if found else None
-
-
-def dependence(program: Program, start: Start, leaves: Mapping[str, torch.Tensor]) -> dict[str, dict[str, list[int]]]:
-    """Which entries of which output change when a leaf's value is changed.
-
-    First by a few per cent, one leaf at a time. Those that change nothing so are changed together by
-    more, and by halves where something changes. Leaves for which this cannot be told are left out:
-    where two runs of the same state differ or give no values, or where a changed run fails. An entry
-    that does not change may still depend on the leaf.
-    """
-    one = _outputs(program, start)
-    if not one or _difference(one, _outputs(program, start)) != {}:
-        return {}
-    found: dict[str, dict[str, list[int]]] = {}
-    for name, tensor in list(leaves.items())[:_MOST_LEAVES]:
-        entries = _difference(one, _outputs(program, start, [tensor], _LITTLE))
-        if entries:
-            found[name] = entries
-    silent = [name for name in leaves if name not in found]
-    groups = [silent] if silent else []
-    left = _MOST_RUNS
-    while groups and left > 0:
-        group = groups.pop()
-        tensors = [leaves[name] for name in group]
-        seen: list[dict[str, list[int]] | None] = []
-        while len(seen) < len(_MUCH) and not any(seen):
-            seen.append(_difference(one, _outputs(program, start, tensors, _MUCH[len(seen)])))
-            left -= 1
-        if not any(seen) and None not in seen:
-            found.update((name, {}) for name in group)
-        elif len(group) > 1:
-            half = len(group) // 2
-            groups += [group[half:], group[:half]]
-        elif seen[-1]:
-            found[group[0]] = seen[-1]
-    return found
-
-
-_Outputs = dict[str, torch.Tensor]
-
-
-def _outputs(
-    program: Program, start: Start, changed: Sequence[torch.Tensor] = (), change: tuple[float, float] = _LITTLE
-) -> _Outputs | None:
-    """What a run gives with some leaves changed; None where it fails, or gives no values."""
-    with start.again():
-        try:
-            with torch.no_grad():
-                for tensor in changed:
-                    _unexpanded(tensor.data).mul_(change[0]).add_(change[1])
-            made = program.forward()
-        except Exception:  # the user's code may refuse the changed value in its own way
-            return None
-        found = {name: tensor.detach().clone() for name, tensor in {**made.outputs, **made.roots}.items()}
-        return None if any(tensor.is_meta for tensor in found.values()) else found
-
-
-def _difference(one: _Outputs, two: _Outputs | None) -> dict[str, list[int]] | None:
-    """The entries that differ, by output; None where the outputs cannot be compared."""
-    if two is None or one.keys() != two.keys():
-        return None
-    try:
-        entries = {name: _changed(one[name], two[name]) for name in one}
-    except (RuntimeError, NotImplementedError):  # a nested tensor, for instance
-        return None
-    return {name: numbers for name, numbers in entries.items() if numbers}
-
-
-def _changed(one: torch.Tensor, two: torch.Tensor) -> list[int]:
-    if one.shape != two.shape:
-        return list(range(max(one.numel(), two.numel())))[:_MOST_ENTRIES]
-    one, two = (item if item.layout is torch.strided else item.to_dense() for item in (one, two))
-    same = (one == two) | ((one != one) & (two != two))
-    numbers: list[int] = (~same).flatten().nonzero().flatten()[:_MOST_ENTRIES].tolist()
-    return numbers
 
 
 def _nodes(tensors: Iterable[torch.Tensor]) -> list[AutogradNode]:
@@ -398,5 +302,5 @@ def _nan(item: Range) -> int:
     return item.nan
 
 
-def _infinite(item: Range) -> int:
+def _unfinite(item: Range) -> int:
     return item.nan + item.infinite

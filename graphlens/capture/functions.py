@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from graphlens.flow import NO_GRAD
+
 _IN_PLACE = frozenset(
     f"__{name}__"
     for name in (
@@ -13,7 +15,7 @@ _IN_PLACE = frozenset(
     )
 )
 # What hands a tensor's value to Python.
-_READS = ("float", "int", "bool", "index", "complex", "array", "dlpack")
+_READS = ("float", "int", "bool", "index", "complex", "array", "dlpack", "format", "repr")
 ESCAPES = frozenset(("Tensor.item", "Tensor.tolist", "Tensor.numpy", *(f"Tensor.__{name}__" for name in _READS)))
 # Attributes that are tensors; the others (shape, dtype, requires_grad …) are not recorded.
 _TENSOR_ATTRIBUTES = frozenset(("data", "T", "mT", "H", "mH", "real", "imag", "grad"))
@@ -29,7 +31,7 @@ _RELABELS = frozenset(
 _QUIET = frozenset(
     (
         *("dim", "size", "stride", "numel", "is_contiguous", "is_floating_point", "element_size", "_is_view"),
-        *("__len__", "__repr__", "__format__"),
+        "__len__",
     )
 )
 
@@ -64,7 +66,7 @@ def facts_of(function: Callable[..., Any]) -> FunctionFacts:
     if short == "apply" and isinstance(owner, type):  # of a custom autograd.Function
         return FunctionFacts(f"{owner.__name__}.apply")
     if short == "_set_grad_enabled":
-        return FunctionFacts("torch.no_grad", plain=False)  # recorded only where it switches gradients off
+        return FunctionFacts(NO_GRAD, plain=False)  # recorded only where it switches gradients off
     if short in _QUIET:
         return _IGNORED
     name = _dotted(function, short)

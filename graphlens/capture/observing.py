@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
+from dataclasses import replace
+from types import FrameType
 
 import torch
 
-from graphlens.capture import diagnose
+from graphlens.analyses.connectivity.facts import Facts
+from graphlens.analyses.connectivity.scenes import scenes_to_try, ways
+from graphlens.capture import changes, diagnose
 from graphlens.capture.build import role_of
 from graphlens.capture.ledger import look_of
 from graphlens.capture.program import Pass, Program
 from graphlens.capture.record import Recorder
+from graphlens.capture.start import Start, unexpanded
+from graphlens.flow import LEAF, UNSEEN, Flow
 from graphlens.graph import GradGraph, printable
-from graphlens.observation import EndFact, LeafFact, NonFinite, Observation
+from graphlens.observation import EndFact, LeafFact, Observation
+
+_SAMPLE = 64
+_MOST_LEAVES = 32  # made on the way, whose holders are looked for
 
 
 def observation_of(
@@ -24,7 +34,7 @@ def observation_of(
     required: Mapping[str, bool],
     gradients: Mapping[str, torch.Tensor | None] | None,
     backward_error: str,
-    start: diagnose.Start | None,
+    start: Start | None,
 ) -> Observation:
     """What the run tells; with `start`, also what further runs from the same state tell.
 
@@ -46,6 +56,12 @@ def observation_of(
         )
         for name, tensor in wanted.items()
     ]
+    if any(leaf.gradient == "none" for leaf in leaves):
+        before = {} if start is None else {id(item.tensor): item.value for item in start.tensors}
+        leaves = [
+            leaf._replace(sample=_sample(before.get(id(tensor), tensor)))
+            for leaf, tensor in zip(leaves, wanted.values(), strict=True)
+        ]
     facts = Observation(
         graph,
         flow,
@@ -55,34 +71,68 @@ def observation_of(
         is_forward=program.times_forward,
         backward_error=printable(" ".join(backward_error.split())),
         clobbered=diagnose.clobbered(first.roots.values()) if "inplace operation" in backward_error else (),
+        held=_held(recorder, flow, wanted),
+        existing=recorder.existing,
     )
     return facts if start is None else _diagnosed(program, facts, wanted, start)
 
 
-def _diagnosed(
-    program: Program, facts: Observation, wanted: Mapping[str, torch.Tensor], start: diagnose.Start
-) -> Observation:
+def _diagnosed(program: Program, facts: Observation, wanted: Mapping[str, torch.Tensor], start: Start) -> Observation:
     lost = [leaf for leaf in facts.leaves if leaf.requires_grad and leaf.differentiable and leaf.gradient == "none"]
     reached = facts.reached
     stuck = {leaf.name: reached[leaf.name] for leaf in lost if leaf.name in reached}
-    stopped: Mapping[str, tuple[int, ...]] = {}
+    told = replace(facts, diagnosed=True)
     if facts.graph is not None and stuck:
-        stopped = diagnose.stopped_nodes(program, start, facts.graph, stuck)
-    zeroing: tuple[int, ...] = ()
+        told = replace(told, stopped=diagnose.stopped_nodes(program, start, facts.graph, stuck))
     if facts.graph is not None and any(leaf.gradient == "zero" for leaf in facts.leaves):
-        zeroing = diagnose.zeroing_nodes(program, start, facts.graph)
-    forward: NonFinite | None = None
-    backward: NonFinite | None = None
+        told = replace(told, zeroing=diagnose.zeroing_nodes(program, start, facts.graph))
     if any(end.finite is False for end in facts.ends):
-        forward = diagnose.forward_fault(program, start, facts.flow)
+        told = replace(
+            told,
+            forward_fault=diagnose.forward_fault(program, start, facts.flow),
+            spoilt=diagnose.spoilt_before(program, start),
+        )
     elif facts.graph is not None and any(leaf.gradient == "nonfinite" for leaf in facts.leaves):
-        backward = diagnose.backward_fault(program, start, facts.graph)
-    changed = {leaf.name: wanted[leaf.name] for leaf in lost if leaf.name in wanted and leaf.name not in stuck}
-    depends = diagnose.dependence(program, start, changed) if changed else {}
-    return Observation(
-        facts.graph, facts.flow, facts.leaves, facts.ends, facts.outputs, facts.is_forward, facts.backward_error,
-        facts.clobbered, stopped, zeroing, forward, backward, depends, diagnosed=True,
-    )  # fmt: skip
+        told = replace(told, backward_fault=diagnose.backward_fault(program, start, facts.graph))
+    changed = [leaf.name for leaf in lost if leaf.name in wanted and leaf.name not in stuck]
+    return _with_dependence(program, told, wanted, start, changed) if changed else told
+
+
+def _with_dependence(
+    program: Program, told: Observation, wanted: Mapping[str, torch.Tensor], start: Start, names: list[str]
+) -> Observation:
+    """Runs with other values of the lost leaves; and where that leaves several calls, with other results of these."""
+    groups = [(name,) for name in names] if len(names) <= changes.FEW_GROUPS else ways(Facts(told), names)
+    found = changes.dependence(program, start, groups, wanted)
+    together = [group for group in groups if len(group) > 1 and found.entries.get(group[0])]
+    told = replace(told, dependence=found.entries, untried=found.untried, together=together)
+    scenes = scenes_to_try(Facts(told))
+    return replace(told, effects=changes.effects(program, start, told.flow, scenes)) if scenes else told
+
+
+def _held(recorder: Recorder, flow: Flow, wanted: Mapping[str, torch.Tensor]) -> frozenset[int]:
+    """The values of leaves made on the way that somebody besides the graph still holds: a module, a hook."""
+    known = {leaf for name, leaf in flow.leaves.items() if flow.values[leaf] & UNSEEN}
+    made = {value for step in flow.steps for value in step.outputs if flow.values[value] & LEAF} - known
+    living = recorder.values.living(made)
+    held = []
+    for number in sorted(living)[:_MOST_LEAVES]:
+        holders = gc.get_referrers(living[number])
+        if any(item is not wanted and item is not living and not isinstance(item, FrameType) for item in holders):
+            held.append(number)
+    return frozenset(held)
+
+
+def _sample(tensor: torch.Tensor) -> tuple[float, ...]:
+    """Up to 64 entries, evenly spaced; none of what cannot be read."""
+    if not tensor.dtype.is_floating_point or tensor.layout is not torch.strided or not tensor.numel():
+        return ()
+    try:
+        flat = unexpanded(tensor.detach()).reshape(-1)
+        places = torch.linspace(0, flat.numel() - 1, min(flat.numel(), _SAMPLE), dtype=torch.float64).long()
+        return tuple(flat[places.to(flat.device)].double().tolist())
+    except (RuntimeError, NotImplementedError):  # a meta tensor has no value
+        return ()
 
 
 def _verdict(gradient: torch.Tensor | None) -> str:

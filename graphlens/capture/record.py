@@ -9,14 +9,15 @@ import traceback
 import warnings
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter_ns
 from types import CodeType, FrameType
 from typing import Any, TextIO
 
 import torch
-from torch._functorch import utils as functorch_utils
+from torch.autograd.function import _SingleLevelFunction
 from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 
@@ -24,9 +25,10 @@ from graphlens.capture.functions import FunctionFacts, facts_of
 from graphlens.capture.module_calls import ModuleNames, ModuleStack
 from graphlens.capture.sites import Sites, is_outside
 from graphlens.capture.values import EMPTY, Values
+from graphlens.capture.walk import NO_NUMBER
 from graphlens.collector import rarer_collections
 from graphlens.errors import GraphlensError
-from graphlens.flow import Flow, Step
+from graphlens.flow import CHECKPOINT, NO_GRAD, Flow, Step
 from graphlens.graph import ModuleCall, Source
 
 _sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -34,6 +36,7 @@ _new = tuple.__new__  # what NamedTuple._make calls, less one Python frame per r
 _frame = sys._getframe
 _Tensor = torch.Tensor
 Probe = Callable[[Sequence[Any], Mapping[str, Any] | None, Any], object]
+Replace = Callable[[str, int | None, Any], Any]
 Origin = tuple[int | None, int | None, int | None]
 _MOST_NESTING = 4
 
@@ -42,6 +45,7 @@ BEFORE = "made before the recording, or on a thread that was not recorded"
 AFTER = "made after the forward pass for views of memory that was written, or on a thread that was not recorded"
 THREADS = "made on several threads, whose nodes have the same numbers"
 UNRECORDED = "made on a thread that was not recorded"
+UNNUMBERED = "made in the place of an op that has no derivative, and without a number"
 OUT_OF_SIGHT = "made by code that Python does not see, such as TorchScript or an extension in C++"
 
 
@@ -70,6 +74,8 @@ class Attribution:
 
     def why_unknown(self, number: int, count: int = 1) -> str:
         """Why the line of a node is not known."""
+        if number == NO_NUMBER:
+            return UNNUMBERED
         if number in self.shared:
             return THREADS
         if count > 1:
@@ -92,6 +98,8 @@ class Recorder:
         steps: what was recorded, in the order in which the calls ended.
         probe: called with the arguments, keyword arguments and result of every recorded call;
             what it returns is kept in `probed`, one item per step.
+        replace: called with the function, the line's number and the result of every recorded call;
+            what it returns is handed on in the result's place.
 
     Args:
         stops: the functions that call the user's code, see `Sites`.
@@ -108,7 +116,7 @@ class Recorder:
         self.notes: list[str] = []
         self.probe: Probe | None = None
         self.probed: list[object] = []
-        self.untimed: set[int] = set()  # steps of whose calls only the beginning was seen
+        self.replace: Replace | None = None
         # Module calls that made nodes: thread, first number, end, the call, and its line if it tells theirs.
         self.spans: list[tuple[int, int, int, int, int | None]] = []
         self.thread = threading.get_ident()
@@ -116,6 +124,7 @@ class Recorder:
         self._counts: Counter[str] = Counter()
         self._all: list[_Lane] = []
         self._lanes: dict[int, _Lane] = {}
+        self.existing: frozenset[int] = frozenset()  # values that were there before anything was run
         self._watched: dict[str, int] = {}
         self._undo = contextlib.ExitStack()
         self._eager = False
@@ -167,9 +176,10 @@ class Recorder:
         """The lane of the current thread if it is recorded."""
         return self._lanes.get(threading.get_ident()) if self.on else None
 
-    def watch(self, leaves: Mapping[str, torch.Tensor]) -> None:
+    def watch(self, leaves: Mapping[str, torch.Tensor], others: Iterable[torch.Tensor] = ()) -> None:
         """Number these tensors before anything is run, so that they are known even if they are overwritten."""
         self._watched = {name: self.values.of(tensor) for name, tensor in leaves.items()}
+        self.existing = frozenset((*self._watched.values(), *map(self.values.of, others)))
 
     def flow(self, leaves: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]) -> Flow:
         """What was seen, with the values of these tensors."""
@@ -187,13 +197,13 @@ class Recorder:
     def attribution(self) -> Attribution:
         """Which call made which node; a call that made several shares its time among them."""
         claims: list[dict[int, Origin]] = [{} for _ in self._all]
-        for place, step in enumerate(self.steps):
+        for step in self.steps:
             if step.end <= step.first:
                 continue
             lane = claims[step.thread]
             # A call inside another ends first, and is the one to name.
             own = [number for number in range(step.first, step.end) if number not in lane]
-            spent = round(step.ns / len(own)) if own and place not in self.untimed else None
+            spent = round(step.ns / len(own)) if own else None
             lane.update(dict.fromkeys(own, (step.source, step.call, spent)))
         for thread, lane in enumerate(claims):
             self._fill(thread, lane)
@@ -248,6 +258,7 @@ class _Lane(TorchFunctionMode):
         self.first = self.end = _sequence_number()
         self._thread = thread
         self._facts: dict[Callable[..., Any], FunctionFacts] = {}
+        self._applied = False  # an `apply` was called that has not made its node yet
         self._inner = 0  # nanoseconds of recorded calls inside the one that is open
 
     @contextlib.contextmanager
@@ -316,6 +327,7 @@ class _Lane(TorchFunctionMode):
         spent = perf_counter_ns() - start
         own, self._inner = spent - self._inner, outside + spent
 
+        name = facts[0]
         written: Sequence[int] = ()
         outputs: Sequence[int]
         if (
@@ -333,13 +345,15 @@ class _Lane(TorchFunctionMode):
             if not done and end == first:
                 return made
             outputs = tuple(found)
+            if name == NO_GRAD and _is_checkpoint(_frame(1)):
+                name = CHECKPOINT
         frame = _frame(1)
         lines = recorder.sites.lines.get(id(frame.f_code))
         source = lines.get(frame.f_lasti) if lines is not None else None
         if source is None:
             source = recorder.sites.number(frame)
         step = (
-            facts[0], source, self.modules.open, tuple(inputs), outputs,
+            name, source, self.modules.open, tuple(inputs), outputs,
             first, end, own, _is_grad_enabled(), self._thread, written,
         )  # fmt: skip
         recorder.steps.append(_new(Step, step))
@@ -348,6 +362,9 @@ class _Lane(TorchFunctionMode):
         if recorder.probe is not None:
             with torch._C.DisableTorchFunction():  # the probe may call torch itself
                 recorder.probed.append(recorder.probe(args, kwargs, made))
+        if recorder.replace is not None:
+            with torch._C.DisableTorchFunction():
+                return recorder.replace(facts[0], source, made)
         return made
 
     def _effect(
@@ -377,7 +394,7 @@ class _Lane(TorchFunctionMode):
             number = values.escape(made, args[0] if args else None)
             found.extend(() if number is None else (number,))
             return True, ()
-        if facts.name == "torch.no_grad":
+        if facts.name == NO_GRAD:
             return bool(args) and not args[0], ()
         results = _tensors(made)
         if kwargs.get("out") is not None:
@@ -388,7 +405,11 @@ class _Lane(TorchFunctionMode):
             if kwargs.get("inplace") or _sequence_number() > first:
                 return True, _write(values, results, found)
             return False, ()
-        found.extend(map(values.add, fresh))
+        # What it only passes on, as broadcast_tensors does, keeps its number.
+        passed_on = len(fresh) < len(results)
+        for tensor in results:
+            number = values.find(tensor) if passed_on else None
+            found.append(values.add(tensor) if number is None else number)
         if facts.aliases and fresh:
             for source in _tensors(args)[:1]:
                 values.share(fresh[0], source)
@@ -408,22 +429,18 @@ class _Lane(TorchFunctionMode):
         if recorder.probe is not None:
             recorder.probed.append(recorder.probe((), None, None))
 
-    def begins(self, function: type, args: Sequence[Any]) -> None:
-        """A custom Function is about to make its node, and its `apply` was bound before the recording.
+    def apply(self, real: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A call of a custom Function's `apply`."""
+        outer, self._applied = self._applied, True
+        try:
+            return self.__torch_function__(real, (), args, kwargs)
+        finally:
+            self._applied = outer
 
-        Neither its time nor its result is seen.
-        """
-        recorder = self.recorder
-        if recorder is None:
-            return
-        inputs: list[int] = []
-        recorder.values.read(args, inputs)
-        first = _sequence_number()
-        source = recorder.sites.number(_frame(3))
-        self.end = max(self.end, first + 1)
-        recorder.untimed.add(len(recorder.steps))
-        self._append(recorder, Step(f"{function.__name__}.apply", source, self.modules.open, tuple(inputs), (),
-                                    first, first + 1, 0, _is_grad_enabled(), self._thread))  # fmt: skip
+    def takes_applied(self) -> bool:
+        """Whether the `apply` that makes a node now is being recorded; asked once of each."""
+        applied, self._applied = self._applied, False
+        return applied
 
     def enter(self, module: torch.nn.Module) -> None:
         """A module's forward begins."""
@@ -443,8 +460,21 @@ class _Lane(TorchFunctionMode):
             recorder.spans.append((self._thread, first, end, call, source))
 
 
-_APPLY: CodeType = torch.autograd.Function.__dict__["apply"].__func__.__code__
 _is_grad_enabled = torch.is_grad_enabled
+
+
+def _is_checkpoint(frame: FrameType | None) -> bool:
+    """Whether gradients were switched off by torch.utils.checkpoint, a few frames further out."""
+    for _ in range(5):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename == _CHECKPOINT:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_CHECKPOINT = str(Path(torch.__file__).parent / "utils" / "checkpoint.py")
 
 
 def _tensors(value: Any, nesting: int = _MOST_NESTING) -> list[torch.Tensor]:
@@ -521,28 +551,22 @@ def _standing_in(recorder: Recorder) -> Iterator[None]:
     """Stand in for what makes tensors without asking the mode."""
     function, parameter = torch.autograd.Function, torch.nn.Parameter
     apply, new, from_numpy = function.__dict__["apply"], parameter.__dict__["__new__"], torch.from_numpy
-    unwrap = functorch_utils.unwrap_dead_wrappers
+    single = _SingleLevelFunction
+    before = single.__dict__.get("apply")
 
     def recorded_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         lane = recorder.known_lane()
         real = apply.__get__(None, cls)
-        if lane is None:
+        return real(*args, **kwargs) if lane is None else lane.apply(real, args, kwargs)
+
+    def seen_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        # Every apply comes here right before it makes its node, also one that was bound before the
+        # recording, as in `apply = MyFunction.apply`.
+        lane = recorder.known_lane()
+        real = before.__get__(None, cls) if before is not None else super(single, cls).apply  # type: ignore[misc]
+        if lane is None or lane.takes_applied() or not issubclass(cls, function):
             return real(*args, **kwargs)
         return lane.__torch_function__(real, (), args, kwargs)
-
-    def seen_begin(args: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Every apply asks for this right before it makes its node, also one that was bound before
-        # the recording, as in `apply = MyFunction.apply`.
-        lane = recorder.known_lane()
-        if lane is not None:
-            caller: FrameType | None = _frame(1)
-            while caller is not None and caller.f_code is seen_begin.__code__:  # of a recording inside this one
-                caller = caller.f_back
-            if caller is not None and caller.f_code is _APPLY:
-                outer = caller.f_back
-                if outer is None or outer.f_code is not _Lane.__torch_function__.__code__:
-                    lane.begins(caller.f_locals["cls"], args)
-        return unwrap(args)
 
     def make_parameter(cls: type, *args: Any, **kwargs: Any) -> Any:
         return new(cls, *args, **kwargs)
@@ -569,7 +593,7 @@ def _standing_in(recorder: Recorder) -> Iterator[None]:
 
     stand_ins: list[tuple[object, str, object, object]] = [
         (function, "apply", apply, classmethod(recorded_apply)),
-        (functorch_utils, "unwrap_dead_wrappers", unwrap, seen_begin),
+        (single, "apply", before, classmethod(seen_apply)),
         (parameter, "__new__", new, staticmethod(recorded_new)),
         (torch, "from_numpy", from_numpy, recorded_from_numpy),
     ]
@@ -582,7 +606,10 @@ def _standing_in(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         for owner, name, real, _ in stand_ins:
-            setattr(owner, name, real)
+            if real is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, real)
 
 
 @contextlib.contextmanager

@@ -60,6 +60,11 @@ def _program(target: Target, made: Any, build: Callable[[], Any]) -> Program:
         if all(isinstance(item, torch.Tensor) for item in made):
             return _tensors(target, made, build)
         module, *rest = made
+        if isinstance(module, type) and len(rest) in (1, 2):
+            name = module.__name__
+            raise TargetError(
+                f"{target.text}: the factory returned the class {name}; return an object, ({name}(…), args)"
+            )
         if callable(module) and len(rest) in (1, 2):
             args, kwargs = rest[0], rest[1] if len(rest) == 2 else {}
             args = (args,) if isinstance(args, torch.Tensor) else args

@@ -17,6 +17,8 @@ from graphlens.graph import Source, printable
 
 # What a frame's code belongs to, the better to be named the lower.
 OWN, LIBRARY, FRAMEWORK, SILENT, STOP = range(5)
+# The file and the line that stand for calls of torch by graphlens itself.
+OURS = ("graphlens", 0)
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep  # torchvision lies in a folder that begins like it
 _HOUSE = str(Path(graphlens.__file__).parent) + os.sep
@@ -112,7 +114,7 @@ class Sites:
 
     def _source(self, key: int, line: int, caller: int | None) -> Source:
         if self._stops.get(key):
-            return Source("graphlens", 0, self._stops[key])
+            return Source(*OURS, self._stops[key])
         code = self._held[key]
         function = printable(getattr(code, "co_qualname", code.co_name).replace(".<locals>", ""))
         text = printable(linecache.getline(code.co_filename, line).strip())

@@ -12,7 +12,6 @@ import torch
 from graphlens.analyses.connectivity import Connectivity, connectivity
 from graphlens.analyses.findings import Finding
 from graphlens.capture.build import capture_recorded
-from graphlens.capture.diagnose import Start
 from graphlens.capture.ledger import dtype_name
 from graphlens.capture.observing import observation_of
 from graphlens.capture.program import (
@@ -23,6 +22,7 @@ from graphlens.capture.program import (
     subject_program,
     wanted_leaves,
 )
+from graphlens.capture.start import Start
 from graphlens.capture.timing import Progress, Timings, time_programs
 from graphlens.graph import GradGraph
 from graphlens.observation import Observation
@@ -157,7 +157,7 @@ def observe(
         program.anew()
     start = Start.of(program) if diagnose else None
     recorder = recorder_of(program, stacks=stacks)
-    recorder.watch(program.leaves)
+    recorder.watch(program.leaves, () if start is None else [item.tensor for item in start.tensors])
     with recorder:
         first = program.forward()
     attribution = recorder.attribution()

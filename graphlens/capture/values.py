@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from weakref import ref
 
@@ -62,6 +62,11 @@ class Values:
         entry = self.known.get(id(item))
         return entry[1] if entry is not None and entry[0]() is item else None
 
+    def living(self, numbers: Collection[int]) -> dict[int, Any]:
+        """The tensors and arrays that have these numbers, those that still live and were not written since."""
+        found = {number: reference() for reference, number in list(self.known.values()) if number in numbers}
+        return {number: item for number, item in found.items() if item is not None}
+
     def of(self, tensor: torch.Tensor) -> int:
         """The number of a tensor that is read; one that was not met before is marked as unseen."""
         entry = self.known.get(id(tensor))
@@ -96,7 +101,7 @@ class Values:
         for item in arguments:
             if isinstance(item, torch.Tensor):
                 number = self.find(item)
-                found.append(self.add(item, UNSEEN) if number is None else number)
+                found.append(self._met(item) if number is None else number)
                 if self.written:
                     self._read_memory(_storage(item), -1 if number is None else number, found)
             elif item.__class__ in EMPTY:
@@ -115,6 +120,14 @@ class Values:
             elif isinstance(item, numpy.ndarray):
                 for array in (item, item.base):
                     self._read_array(array, found)
+
+    def _met(self, tensor: torch.Tensor) -> int:
+        """A number for a tensor that was not met before; what vmap hands on has that of its own argument."""
+        number = self.find(_unbatched(tensor)) if _is_batched(tensor) else None
+        if number is None:
+            return self.add(tensor, UNSEEN)
+        self.known[id(tensor)] = (ref(tensor), number)
+        return number
 
     def _may_hold(self, items: list[Any] | tuple[Any, ...]) -> bool:
         """Whether a sequence is worth going through: long lists of plain numbers are not."""
@@ -225,7 +238,20 @@ def _look(tensor: torch.Tensor) -> int:
         if not (tensor._is_view() and tensor._base is not None and tensor._base.requires_grad):
             return _GRADIENT | LEAF
         return DIFFERENTIABLE
-    return DIFFERENTIABLE if tensor.dtype in _DIFFERENTIABLE else 0
+    if tensor.dtype not in _DIFFERENTIABLE:
+        return 0
+    # Under vmap the tensor inside knows whether there is a graph, and the one around it does not.
+    return _GRADIENT if _is_batched(tensor) and _unbatched(tensor).requires_grad else DIFFERENTIABLE
+
+
+_is_batched = torch._C._functorch.is_batchedtensor
+
+
+def _unbatched(tensor: torch.Tensor) -> torch.Tensor:
+    """What vmap made a tensor from, through all its levels."""
+    while _is_batched(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def _base(tensor: torch.Tensor) -> torch.Tensor | None:

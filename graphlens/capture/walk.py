@@ -11,6 +11,8 @@ from torch.autograd.graph import Node as AutogradNode
 from graphlens.capture.release import keep_for_release
 from graphlens.graph import Edge
 
+# What a node says that autograd gave no number: a leaf's, or one that stands in for an op without a derivative.
+NO_NUMBER = 2**64 - 1
 Links = tuple[tuple[AutogradNode | None, int], ...]
 
 
@@ -19,7 +21,7 @@ class Walk(NamedTuple):
 
     leaves: list[AutogradNode]
     functions: list[AutogradNode]
-    seqs: list[int]  # autograd's sequence numbers of the functions
+    seqs: list[int]  # autograd's sequence numbers of the functions, NO_NUMBER for those without
     number: dict[AutogradNode, int]
     edges: list[Edge]
 

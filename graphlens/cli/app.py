@@ -17,7 +17,7 @@ _VERBS = {
     "sweep": ("sweeping", "Run it at many values of an option, and see how it grows."),
     "render": ("drawing", "Draw its backward graph."),
     "memory": ("holding", "What it keeps in memory for backward, and when that is freed."),
-    "timeline": ("timing", "Draw the time of its backward pass, or write a trace of both passes."),
+    "timeline": ("timing", "Draw the time of its backward pass, or trace both."),
     "save": ("saving", "Save its backward graph for later and for other tools."),
     "lessons": ("lessons", "List the built-in lessons and their options."),
 }

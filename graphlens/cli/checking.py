@@ -28,16 +28,19 @@ def check(
 ) -> None:
     """Find out which inputs and parameters of TARGET receive no gradient, and why.
 
-    The target is run once, and again from the same state where a gradient is missing or not
-    finite. Exit code 1 if there is a finding of level error.
+    The target is run once. Where a gradient is missing, 0 throughout or not finite, it is run
+    again from the same state, at most 29 times; after that everything is as one run leaves it.
+    Exit code 1 if there is a finding of level error.
     """
     from graphlens.analyses.catalogue import PAGES, matches
     from graphlens.views.check_report import check_report, page_report
 
-    for code in (*select, *ignore, *([] if explain is None else [explain])):
-        known = code.upper() in PAGES if code == explain else any(matches(page, (code,)) for page in PAGES)
-        if not known or not code:
-            raise click.UsageError(f"there is no finding {code!r}; there are {', '.join(PAGES)}")
+    own = [code for code in PAGES if matches(code, ("GL1",))]
+    for code in (*select, *ignore):
+        if not code or not any(matches(page, (code,)) for page in own):
+            raise click.UsageError(f"there is no finding {code!r} of check; there are {', '.join(own)}")
+    if explain is not None and explain.upper() not in PAGES:
+        raise click.UsageError(f"there is no finding {explain!r}; there are {', '.join(PAGES)}")
     if explain is not None:
         if target is not None:
             raise click.UsageError("--explain takes no TARGET; it prints the page on one code")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.catalogue import Page
 from graphlens.analyses.connectivity import VERDICTS, Connectivity, Verdict
+from graphlens.analyses.connectivity.facts import MOST_ENTRIES
 from graphlens.analyses.findings import Finding
 from graphlens.graph import GradGraph, printable
 from graphlens.units import count_text
@@ -112,21 +113,37 @@ def _evidence(finding: Finding) -> Iterator[str]:
     back = evidence.get("comes_back_at")
     if isinstance(back, list) and back:
         yield f"The value comes back, without history, through {_names(back)}."
-    changed = evidence.get("outputs_that_change_with_it")
-    if isinstance(changed, dict):
-        for name, outputs in changed.items():
-            where = ", ".join(f"{output}{_entries(numbers)}" for output, numbers in outputs.items())
-            yield f"Run again with another value of {name}, these change: {where}."
+    yield from _changes(evidence)
     saved = evidence.get("saved_at")
     if isinstance(saved, str) and saved:
         yield f"It was saved at {saved}."
 
 
+def _changes(evidence: Mapping[str, object]) -> Iterator[str]:
+    """What changed when the program was run again with other values: one sentence for leaves of one effect."""
+    changed = evidence.get("outputs_that_change_with_it")
+    if not isinstance(changed, dict):
+        return
+    together = evidence.get("changed_together")
+    groups = [set(group) for group in together] if isinstance(together, list) else []
+    by_effect: dict[tuple[str, int | None], list[str]] = {}
+    for name, outputs in changed.items():
+        where = ", ".join(f"{output}{_entries(numbers)}" for output, numbers in outputs.items())
+        group = next((number for number, group in enumerate(groups) if name in group), None)
+        by_effect.setdefault((where, group), []).append(name)
+    for (where, group), names in by_effect.items():
+        way = ", one at a time" if group is None else ", all at once"
+        values = "another value" if len(names) == 1 else "other values"
+        yield f"Run again with {values} of {_names(names)}{way if len(names) > 1 else ''}, these change: {where}."
+
+
 def _entries(numbers: Sequence[int]) -> str:
+    more = len(numbers) > MOST_ENTRIES
+    numbers = numbers[:MOST_ENTRIES]
     if len(numbers) == 1:
         return f"[{numbers[0]}]" if numbers[0] else ""
     if numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f" (entries {numbers[0]} … {numbers[-1]})"
+        return f" (entries {numbers[0]} … {numbers[-1]}{' and more' if more else ''})"
     return f" (entries {', '.join(map(str, numbers[:8]))}{', …' if len(numbers) > 8 else ''})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from graphlens.analyses.connectivity import VERDICTS, Connectivity, connectivity
 from graphlens.analyses.findings import LEVELS, Finding, Place, listed, most_serious_first, receive
 from graphlens.flow import DIFFERENTIABLE, LEAF, PYTHON, REQUIRES_GRAD, UNSEEN, Flow, Step
 from graphlens.graph import Edge, GradGraph, Input, ModuleCall, Node, Output, Source
-from graphlens.observation import Clobbered, EndFact, LeafFact, NonFinite, Observation, Range
+from graphlens.observation import Clobbered, EndFact, LeafFact, NonFinite, Observation, Range, Spoilt
 
 GRAD = REQUIRES_GRAD | DIFFERENTIABLE
 PLAIN = DIFFERENTIABLE
@@ -39,10 +40,11 @@ class Run:
         wants: bool = True,
         differentiable: bool = True,
         met: bool = True,
+        sample: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> int:
         """An input or parameter; `met` says whether it was numbered."""
         value = self._value((GRAD | LEAF if wants else PLAIN) | UNSEEN) if met else None
-        self.leaves.append(LeafFact(name, role, shape, wants, differentiable, gradient, value))
+        self.leaves.append(LeafFact(name, role, shape, wants, differentiable, gradient, value, tuple(sample)))
         return -1 if value is None else value
 
     def call(
@@ -134,7 +136,7 @@ def line(number: int) -> str:
 
 # Verdicts
 
-RECEIVES, FROZEN, UNUSED, DEAD, LEAVES, ZERO, NONFINITE, UNKNOWN = VERDICTS
+RECEIVES, FROZEN, UNUSED, DEAD, LEAVES, ZERO, NONFINITE, NONE, ZERO_NOW, UNKNOWN = VERDICTS
 
 
 def everything(*, diagnosed: bool = True) -> Connectivity:
@@ -142,6 +144,7 @@ def everything(*, diagnosed: bool = True) -> Connectivity:
     plain = [run.leaf("good"), run.leaf("still", wants=False), run.leaf("whole", differentiable=False)]
     lost = {name: run.leaf(name, "none") for name in ("cut", "dead", "told", "untried", "stuck")}
     flat, nan = run.leaf("flat", "zero"), run.leaf("nan", "nonfinite")
+    plain.append(run.leaf("now", "zero"))
     run.leaf("unused", "none", met=False)
     run.leaf("named", "none")
     run.leaf("late", "not run")
@@ -151,11 +154,12 @@ def everything(*, diagnosed: bool = True) -> Connectivity:
     end = run.call("torch.cat", kept, rounded, cut, *plain, nan)
     for name in ("dead", "told", "untried"):
         run.call("torch.exp", lost[name])
-    graph = run.graph(("OddBackward", ["stuck"]), ("RoundBackward0", ["flat"]), ("CatBackward0", ["good", "nan", 0, 1]))
+    ends = ("CatBackward0", ["good", "nan", "now", 0, 1])
+    graph = run.graph(("OddBackward", ["stuck"]), ("RoundBackward0", ["flat"]), ends)
     if not diagnosed:
         return run.seen(end, graph=graph)
     stopped = {"stuck": (node(graph, "OddBackward"),)}
-    dependence = {"dead": {}, "told": {"loss": [0]}}
+    dependence = {"dead": {}, "told": {"loss": [0]}, "unused": {}, "named": {}}
     return run.seen(end, graph=graph, diagnosed=True, stopped=stopped, dependence=dependence)
 
 
@@ -167,13 +171,14 @@ def test_every_verdict() -> None:
         "cut": LEAVES,
         "dead": DEAD,
         "told": LEAVES,
-        "untried": UNKNOWN,
+        "untried": NONE,
         "stuck": LEAVES,
         "flat": ZERO,
         "nan": NONFINITE,
         "unused": UNUSED,
         "named": UNUSED,
         "late": UNKNOWN,
+        "now": ZERO_NOW,
     }
     assert set(verdicts(everything()).values()) == set(VERDICTS)
     assert {item.role for item in everything().verdicts} == {"parameter"}
@@ -186,6 +191,7 @@ def test_without_a_diagnosis_nothing_is_said_that_only_further_runs_could_tell()
         "dead": UNKNOWN,
         "told": UNKNOWN,
         "stuck": UNKNOWN,
+        "untried": UNKNOWN,
     }
     assert codes(found) == ["GL101", "GL105", "GL107", "GL104"]
     assert only(found, "GL101").evidence["lost"] == ["cut"]
@@ -197,8 +203,8 @@ def test_without_a_diagnosis_nothing_is_said_that_only_further_runs_could_tell()
 def test_findings_come_in_the_order_of_their_levels_and_codes() -> None:
     found = everything()
 
-    assert codes(found) == ["GL101", "GL101", "GL105", "GL107", "GL104", "GL104"]
-    assert [item.level for item in found.findings] == ["error"] * 4 + ["warning"] * 2
+    assert codes(found) == ["GL101"] * 4 + ["GL105", "GL107", "GL104", "GL104"]
+    assert [item.level for item in found.findings] == ["error"] * 6 + ["warning"] * 2
     assert found.has_errors
     some = [Finding("GL107", "info", "a"), Finding("GL101", "warning", "b"), Finding("GL106", "error", "c"),
             Finding("GL101", "info", "d"), Finding("GL101", "warning", "e")]  # fmt: skip
@@ -352,9 +358,20 @@ def test_what_went_through_python_to_no_effect_is_unused() -> None:
     assert verdicts(found)["w"] == DEAD
 
 
-@pytest.mark.parametrize("diagnosed", [True, False])
-def test_what_went_through_python_and_was_not_tried_is_not_judged(diagnosed: bool) -> None:
-    found = through_python(diagnosed=diagnosed)
+def test_what_went_through_python_and_was_not_tried_is_told_as_that() -> None:
+    found = through_python(diagnosed=True, untried="two runs differ")
+
+    assert codes(found) == ["GL101", "GL103"]
+    assert only(found, "GL101").claim == (
+        "w receives no gradient: .item() hands the value to Python, which keeps no history; whether the output "
+        "depends on the value was not measured, because two runs differ."
+    )
+    assert (only(found, "GL101").level, only(found, "GL101").where.source) == ("error", line(1))
+    assert verdicts(found)["w"] == NONE
+
+
+def test_what_went_through_python_is_not_judged_without_a_diagnosis() -> None:
+    found = through_python(diagnosed=False)
 
     assert codes(found) == ["GL103"]
     assert verdicts(found)["w"] == UNKNOWN
@@ -367,7 +384,10 @@ def test_without_any_output_what_was_handed_to_python_is_the_cut() -> None:
     found = run.seen(diagnosed=True)
 
     assert codes(found) == ["GL101", "GL106"]
-    assert found.findings[1].claim == "The forward pass returns no tensor: there is nothing to differentiate."
+    assert found.findings[1].claim == (
+        "The forward pass returns no tensor, nor a tuple, list, dictionary or dataclass with one: there is nothing to "
+        "differentiate."
+    )
     assert found.findings[1].where.source == line(1)
 
 
@@ -400,7 +420,10 @@ def test_stopping_nodes_are_told_by_leaf_and_node() -> None:
             Place(line(2), "", "(Net)", (two,)),
         ),
     ]  # fmt: skip
-    assert run.seen(end, graph=graph, diagnosed=True, stopped={"v": ()}).findings == ()
+    (finding,) = run.seen(end, graph=graph, diagnosed=True, stopped={"v": ()}).findings
+    assert (finding.code, finding.level, finding.evidence["lost"]) == ("GL101", "error", ["v", "w", "x"])
+    assert "though the backward graph leads to them" in finding.claim
+    assert run.seen(end, graph=graph, stopped={"v": ()}).findings == ()
 
 
 # GL101: twins
@@ -408,15 +431,19 @@ def test_stopping_nodes_are_told_by_leaf_and_node() -> None:
 
 def followed(
     follower: str = "target", leader: str = "online", *, cut: str = "Tensor.detach", shape: tuple[int, ...] = (3, 2),
-    fed: str = "value", more: Sequence[str] = (),
+    fed: str = "value", more: Sequence[str] = (), sample: Sequence[float] = (0.5, -1.0, 0.25),
 ) -> Finding:  # fmt: skip
+    """The leader's weight reads 0.5, -1 and 0.25; both biases are 0."""
     run = Run()
     lost = [
-        run.leaf(f"{follower}.weight", "none", shape=shape),
+        run.leaf(f"{follower}.weight", "none", shape=shape, sample=sample),
         run.leaf(f"{follower}.bias", "none", shape=(3,)),
         *(run.leaf(name, "none") for name in more),
     ]
-    kept = [run.leaf(f"{leader}.weight", fed, shape=(3, 2)), run.leaf(f"{leader}.bias", shape=(3,))]
+    kept = [
+        run.leaf(f"{leader}.weight", fed, shape=(3, 2), sample=(0.5, -1.0, 0.25)),
+        run.leaf(f"{leader}.bias", shape=(3,)),
+    ]
     value = run.call(cut, run.call("torch.cat", *lost), made=PLAIN)
     end = run.call("torch.sub", run.call("torch.cat", *kept), value)
     graph = run.graph(("SubBackward0", [f"{leader}.weight", f"{leader}.bias"]))
@@ -429,8 +456,44 @@ def test_a_network_that_follows_another_is_information() -> None:
     assert finding.level == "info"
     assert finding.evidence["follows"] == {"target": "online"}
     assert finding.fix == (
-        "nothing, if target is meant to follow online, whose parameters have the same shapes; else leave out .detach()"
+        "nothing, if target is meant to follow online, whose parameters have the same shapes; else leave out "
+        ".detach()"
     )
+
+
+@pytest.mark.parametrize(
+    ("sample", "level"),
+    [
+        ((0.5, -1.0, 0.25), "info"),
+        ((0.6, -0.8, 0.2), "info"),  # 0.0525 / (1.3125 + 1.04) = 0.02: an average on the way
+        ((0.5, 1.0, 0.25), "warning"),  # 4 / 2.625
+        ((-0.1, 0.3, 0.9), "warning"),
+        ((), "warning"),  # not to be read
+        ((0.0, 0.0, 0.0), "warning"),  # the same number throughout tells nothing
+    ],
+)
+def test_a_name_alone_does_not_make_a_follower(sample: tuple[float, ...], level: str) -> None:
+    finding = followed(sample=sample)
+
+    assert (finding.level, finding.evidence["follows"]) == (level, {"target": "online"})
+    assert ("but other values" in finding.fix) == (level == "warning")
+
+
+@pytest.mark.parametrize(("follower", "leader"), [("ema.module", "net"), ("net_swa._orig_mod", "net.module"),
+                                                  ("ref_model", "policy"), ("avg", "net")])  # fmt: skip
+def test_wrappers_put_their_word_into_names(follower: str, leader: str) -> None:
+    assert followed(follower, leader).level == "info"
+    unlike = followed(follower, leader, sample=(0.1, 0.3, 0.9))
+    # An average may have gone far from what it averages; "ref" and "avg" may mean something else.
+    assert unlike.level == ("info" if re.search("ema|swa", follower) else "warning")
+
+
+def test_a_teacher_of_another_size_stands_still() -> None:
+    finding = followed("teacher", shape=(9, 9), sample=(0.3, 9.0, 1.0))
+
+    assert (finding.level, "follows" in finding.evidence) == ("info", False)
+    assert finding.fix.startswith("nothing, if teacher is meant to stand still; else ")
+    assert followed("teacher", more=["scale"]).level == "error"
 
 
 @pytest.mark.parametrize(
@@ -578,7 +641,8 @@ def test_leaves_that_nothing_uses() -> None:
     run.call("torch.exp", one)
     end = run.call("torch.exp", run.leaf("x"))
     found = run.seen(
-        end, graph=run.graph(("ExpBackward0", ["x"])), diagnosed=True, dependence={"tail.a": {}, "tail.b": {}}
+        end, graph=run.graph(("ExpBackward0", ["x"])), diagnosed=True,
+        dependence={name: {} for name in ("tail.a", "tail.b", "mask", *names)},
     ).findings
 
     assert [(item.code, item.level, item.claim) for item in found] == [
@@ -599,13 +663,21 @@ def test_leaves_that_nothing_uses() -> None:
     ]  # fmt: skip
     assert [item.where.source for item in found] == ["", line(2), ""]
     assert ["find_unused_parameters" in item.fix for item in found] == [True, True, False]
+    unsure = run.seen(end, graph=run.graph(("ExpBackward0", ["x"])), diagnosed=True).findings
+    (claim, *_) = (item.claim for item in unsure if item.code == "GL104")
+    assert claim.endswith(
+        "are read by no call that was recorded; whether the output depends on them was not measured."
+    )
 
 
 def test_a_leaf_that_the_graph_leads_to_is_not_unused() -> None:
     run = Run()
     end = run.call("Own.apply", run.leaf("w", "none"))
 
-    assert codes(run.seen(end, graph=run.graph(("OwnBackward", ["w"])), diagnosed=True)) == []
+    found = run.seen(end, graph=run.graph(("OwnBackward", ["w"])), diagnosed=True)
+
+    assert codes(found) == ["GL101"]
+    assert "the backward graph leads to it" in found.findings[0].claim
 
 
 def test_an_argument_that_lends_its_shape_alone_is_not_cut() -> None:
@@ -649,7 +721,7 @@ def test_one_path_around_the_flat_op_is_enough() -> None:
     found = flat_case(("MulBackward0", ["w", "v"]), ("RoundBackward0", [0]), ("AddBackward0", [0, 1]))
 
     assert found.findings == ()
-    assert set(verdicts(found).values()) == {RECEIVES}
+    assert set(verdicts(found).values()) == {ZERO_NOW}
 
 
 def test_flat_ops_are_told_by_the_one_next_to_the_leaf() -> None:
@@ -752,7 +824,10 @@ def test_another_failure_is_quoted() -> None:
         (True, 1, "loss needs no gradient: nothing that requires one is connected to it."),
         (True, 2, "loss[0] and loss[1] need no gradient: nothing that requires one is connected to them."),
         (False, 1, "loss needs no gradient: no input or parameter requires one."),
-        (False, 0, "The forward pass returns no tensor: there is nothing to differentiate."),
+        (False, 0, (
+        "The forward pass returns no tensor, nor a tuple, list, dictionary or dataclass with one: there is nothing to "
+        "differentiate."
+    )),
     ],
 )
 def test_nothing_to_differentiate(wants: bool, ends: int, claim: str) -> None:
@@ -810,7 +885,7 @@ def test_the_node_that_made_nan() -> None:
 
     assert finding.claim == (
         "The gradient of x is not finite though the result is: LogBackward0 is the first node of the backward pass "
-        "that makes infinity from a gradient without, which is without a finite value."
+        "that makes infinity from a gradient without, which is without a finite value (2 NaN)."
     )
     assert finding.where == Place(line(1), "y = x.log()", "(Net)", (1,))
     assert "torch.where after the op does not help" in finding.fix
@@ -847,3 +922,191 @@ def test_lists_of_names() -> None:
     ]  # fmt: skip
     assert listed(iter("abcdefgh")) == "a, b, c, d, e, f and 2 more"
     assert (receive(["a"]), receive(["a", "b"])) == ("a receives", "a and b receive")
+
+
+# What the recorder does not see
+
+
+def out_of_sight(**facts: Any) -> Connectivity:
+    """w goes through exp at line 1; at line 2 something that nobody made is read on the way to the loss."""
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    run.call("torch.exp", w, text="h = scripted(w.exp())")
+    stranger = run._value(PLAIN | UNSEEN)
+    end = run.call("torch.mul", stranger, x)
+    return run.seen(end, graph=run.graph(("MulBackward0", ["x"])), diagnosed=True, **facts)
+
+
+def test_a_leaf_whose_value_leaves_out_of_sight() -> None:
+    found = out_of_sight(dependence={"w": {"loss": [0]}})
+    finding = only(found, "GL101")
+
+    assert finding.claim == (
+        "w receives no gradient though the output changes with it: its value leaves the graph where the recorder does "
+        "not see it; the last recorded call on the way is torch.exp()."
+    )
+    assert (finding.level, finding.where.source, finding.evidence["lost"]) == ("error", line(1), ["w"])
+    assert verdicts(found)["w"] == LEAVES
+
+
+def test_a_gradient_of_what_was_handed_in_may_be_asked_for() -> None:
+    def level(*, handed_in: bool, carries: bool = False) -> str:
+        run = Run()
+        w = run.leaf("w")
+        x = run._value(PLAIN | UNSEEN)
+        part = run.call("Tensor.__getitem__", x, *([w] if carries else []), made=PLAIN) if handed_in else None
+        part = run.call("torch.zeros", made=PLAIN) if part is None else part
+        fresh = run.call("Tensor.requires_grad_", part, made=MADE_LEAF, written=(part,))
+        end = run.call("torch.mul", fresh, w)
+        return only(run.seen(end, graph=run.graph(("MulBackward0", ["w"]))), "GL102").level
+
+    assert level(handed_in=True) == "info"
+    assert level(handed_in=False) == "warning"
+    assert level(handed_in=True, carries=True) == "warning"
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_leaf_that_no_recorded_call_reads_is_told_by_what_comes_back(existed: bool) -> None:
+    run = Run()
+    run.leaf("w", "none", met=False)
+    x, buffer, stranger = run.leaf("x"), run._value(PLAIN | UNSEEN), run._value(PLAIN | UNSEEN)
+    run.call("torch.exp", buffer)
+    y = run.call("torch.add", buffer, x)
+    end = run.call("torch.mul", stranger, y)
+    known = {buffer, stranger} if existed else {buffer}
+    finding = only(run.seen(end, graph=run.graph(("MulBackward0", ["x"])), diagnosed=True, existing=frozenset(known),
+                            dependence={"w": {"loss": [0]}}), "GL101")  # fmt: skip
+
+    words = "; torch.mul() is the first call that reads a tensor of unknown origin."
+    assert finding.claim.endswith(words) != existed
+    assert finding.where.source == ("" if existed else line(3))
+
+
+def test_a_leaf_of_which_nothing_was_measured_is_told_all_the_same() -> None:
+    finding = only(out_of_sight(untried="two runs differ"), "GL101")
+
+    assert finding.claim == (
+        "w receives no gradient though the forward pass uses it: whether the output depends on the value was not "
+        "measured, because two runs differ; the last recorded call on the way is torch.exp()."
+    )
+    assert finding.level == "error"
+    # It is known to have no effect: that is another finding.
+    assert codes(out_of_sight(dependence={"w": {}})) == ["GL104"]
+
+
+def test_an_output_that_is_not_differentiated_does_not_make_a_cut() -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    extra = run.call("torch.exp", w)
+    end = run.call("torch.mul", x)
+    flow = Flow(tuple(run.steps), bytes(run.flags), {"w": w, "x": x}, {"loss": end, "extra": extra},
+                [Source("net.py", k, "forward", "") for k in (1, 2)], [ModuleCall("", "Net", 1)])  # fmt: skip
+    ends = [EndFact("loss", True, True, True, end)]
+    outputs = [*ends, EndFact("extra", True, True, True, extra)]
+    graph = run.graph(("MulBackward0", ["x"]))
+    found = connectivity(
+        Observation(graph, flow, run.leaves, ends, outputs, diagnosed=True, dependence={"w": {"extra": [0]}})
+    )
+
+    assert codes(found) == ["GL104"]
+    assert "nothing that was computed from it reaches what is differentiated" in found.findings[0].claim
+    assert verdicts(found)["w"] == DEAD
+
+
+@pytest.mark.parametrize(
+    ("effects", "lines"),
+    [({}, [1, 2]), ({0: True, 1: False}, [1]), ({0: False, 1: True}, [2]), ({0: False, 1: False}, [1, 2]),
+     ({0: True}, [1])],
+    ids=["not tried", "the first", "the second", "neither alone", "one was tried"],
+)  # fmt: skip
+def test_of_several_calls_those_are_told_that_were_seen_at_work(effects: dict[int, bool], lines: list[int]) -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    run.call("Tensor.item", w, made=PYTHON)
+    run.call("Tensor.__float__", w, made=PYTHON)
+    end = run.call("torch.mul", x)
+    found = run.seen(end, graph=run.graph(("MulBackward0", ["x"])), diagnosed=True,
+                     dependence={"w": {"loss": [0]}}, effects=effects)  # fmt: skip
+
+    assert [item.where.source for item in found.findings if item.code == "GL101"] == [line(k) for k in lines]
+
+
+def test_groups_of_leaves_that_were_changed_together_are_told_as_that() -> None:
+    run = Run()
+    one, two = run.leaf("one", "none"), run.leaf("two", "none")
+    run.call("Tensor.item", run.call("torch.add", one, two), made=PYTHON)
+    end = run.call("torch.mul", run.leaf("x"))
+    found = run.seen(end, graph=run.graph(("MulBackward0", ["x"])), diagnosed=True, together=[("one", "two")],
+                     dependence={"one": {"loss": [0]}, "two": {"loss": [0]}})  # fmt: skip
+
+    assert only(found, "GL101").evidence["lost"] == ["one", "two"]
+    assert only(found, "GL101").evidence["changed_together"] == [["one", "two"]]
+
+
+# More on failures
+
+
+def test_writes_over_the_same_tensors_are_told_once_and_by_the_function_that_did_it() -> None:
+    run = Run()
+    x = run.leaf("x", "not run")
+    y = run.call("torch.exp", x)
+    z = run.call("torch.relu_", y, made=GRAD, written=(y,), line=2)
+    end = run.call("Tensor.mul_", z, made=GRAD, written=(z,), line=2, text="y.relu_(); y *= 2")
+    run.steps = [step._replace(first=k, end=k + 1) for k, step in enumerate(run.steps)]
+    graph = run.graph(("ExpBackward0", ["x"]), ("ReluBackward0", [0]), ("MulBackward0", [1]))
+    error = "… modified by an inplace operation"
+    relu = [Clobbered(2, "result", error, 1), Clobbered(2, "self", error, 1)]
+    finding = only(run.seen(end, graph=graph, backward_error=error, clobbered=relu), "GL106")
+
+    assert "ReluBackward0 needs was written over by .mul_() after it was saved" in finding.claim
+    assert (finding.evidence["slot"], finding.where.nodes) == ("result, self", (2,))
+
+
+def test_an_op_without_a_derivative_is_named_by_its_line() -> None:
+    run = Run()
+    end = run.call("torch.mul", run.call("torch.heaviside", run.leaf("x", "not run")))
+    error = "derivative for aten::heaviside is not implemented"
+    finding = only(run.seen(end, graph=run.graph(("MulBackward0", ["x"])), backward_error=error), "GL106")
+
+    assert (finding.claim, finding.where.source) == (f"backward fails: {error}", line(1))
+
+
+def test_what_was_not_finite_before_anything_was_computed() -> None:
+    first = Spoilt("x", "input", Range((3, 4), 0.0, 1.0, 2, 0))
+    more = Spoilt("norm.running_var", "buffer", Range((4,), None, None, 4, 0))
+    finding = only(not_finite(None, spoilt=[first, more]), "GL107")
+
+    assert finding.claim == (
+        "loss is not finite: the input x holds NaN before the forward pass begins, in 2 of its 12 entries; so does "
+        "norm.running_var."
+    )
+    assert finding.where.source == line(1)
+    # A call that made NaN out of numbers is the nearer cause; a mask of infinities may be meant.
+    mask = Spoilt("mask", "input", Range((4,), 0.0, 0.0, 0, 2))
+    for inputs, spoilt, words in ((ONE, more, "torch.log() is the first"), (ONE, mask, "torch.log() is the first"),
+                                  (TWO, mask, "the input mask holds infinity")):  # fmt: skip
+        fault = NonFinite("NaN", 0, None, (inputs,), ())
+        assert words in only(not_finite(fault, spoilt=[spoilt]), "GL107").claim
+
+
+def test_the_call_that_made_the_infinity_is_named_with_the_one_that_made_nan_of_it() -> None:
+    run = Run()
+    x = run.leaf("x", "nonfinite")
+    end = run.call("Tensor.div", run.call("torch.exp", x))
+    fault = NonFinite("NaN", 1, None, (TWO,), (), 0, (ONE,))
+    finding = only(run.seen(end, graph=run.graph(("DivBackward0", ["x"])), finite=False, forward_fault=fault), "GL107")
+
+    assert finding.claim == (
+        "loss is not finite: torch.exp() makes infinity from inputs without, which are from -1 to 4; .div() at "
+        f"{line(2)} then makes NaN of it."
+    )
+    assert finding.where.source == line(1)
+
+
+def test_a_sum_over_a_mask_that_graphlens_takes_is_no_fault() -> None:
+    run = Run()
+    end = run.call("Tensor.masked_fill", run.leaf("x"))
+    fault = NonFinite("asked for", None, None, (), ())
+    found = run.seen(end, graph=run.graph(("MaskedFillBackward0", ["x"])), finite=False, forward_fault=fault)
+
+    assert found.findings == ()

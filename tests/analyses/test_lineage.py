@@ -183,6 +183,25 @@ def test_names_of_a_mask_in_the_order_of_the_leaves() -> None:
     assert found.needed == [0] * 69 + [-1]
 
 
+def test_each_result_of_a_broadcast_comes_from_one_argument() -> None:
+    # broadcast_tensors hands w (0) on as it is, and expands x (1) to 2; of these x alone goes on, detached (3).
+    flags = [GRAD | LEAF, GRAD | LEAF, GRAD, PLAIN, GRAD]
+    both = step("torch.broadcast_tensors", (0, 1), (0, 2))
+    steps = [both, step("Tensor.detach", (2,), (3,)), step("torch.exp", (3,), (4,))]
+    found = lineage(steps, flags, {"w": 0, "x": 1}, 4)
+
+    assert (found.carried[0], found.carried[2], found.live[2]) == (0b01, 0b10, 0b10)
+    assert found.needed[:3] == [0, -1, -1]
+    assert cuts(found) == [(1, ("x",))]
+
+    # What is expanded without a gradient is cut right there, and the other argument is not.
+    flags = [GRAD | LEAF, GRAD | LEAF, GRAD, PLAIN, GRAD]
+    grid = step("torch.meshgrid", (0, 1), (2, 3))
+    found = lineage([grid, step("torch.add", (2, 3), (4,))], flags, {"w": 0, "x": 1}, 4)
+    assert cuts(found) == [(0, ("x",))]
+    assert found.live[4] == 0b01
+
+
 @st.composite
 def writing_flows(draw: st.DrawFn) -> tuple[list[Step], list[int], dict[str, int], int]:
     """Random flows with writes in place, with and without gradients, of one or two tensors; leaves among them."""

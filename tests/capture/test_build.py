@@ -159,3 +159,17 @@ def test_capture_leaves_the_graph_usable() -> None:
 def test_a_capture_leaves_no_trace_in_the_next_one() -> None:
     loss = lesson_loss("wasteful", n=5)
     assert capture(loss) == capture(loss)
+
+
+def test_a_node_that_stands_in_for_an_op_without_a_derivative_has_no_number() -> None:
+    x = torch.ones(3, requires_grad=True)
+    y = torch.heaviside(x * 2, torch.zeros(()))
+    assert y.grad_fn is not None
+    assert y.grad_fn._sequence_nr() == 2**64 - 1
+    graph = capture((y * 3).sum(), {"x": x})
+
+    assert [(node.op, node.seq) for node in graph.nodes] == [
+        ("AccumulateGrad", None), ("MulBackward0", 0), ("NotImplemented", None), ("MulBackward0", 1),
+        ("SumBackward0", 2),
+    ]  # fmt: skip
+    assert [(edge.source, edge.target) for edge in graph.edges] == [(1, 0), (2, 1), (3, 2), (4, 3)]

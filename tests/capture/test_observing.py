@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import torch
 import graphlens
 from graphlens.capture.program import tensors_program
 from graphlens.capture.trace import Trace, observe, observe_call
+from graphlens.flow import REQUIRES_GRAD
 from graphlens.observation import EndFact, LeafFact, Observation
 from graphlens.subject import Subject
 
@@ -86,7 +88,7 @@ def test_facts_about_leaves() -> None:
     facts = {fact.name: fact for fact in seen(Freezing(), torch.ones(3), torch.tensor(1)).leaves}
     values = {name: fact.value for name, fact in facts.items()}
 
-    assert {name: fact._replace(value=None) for name, fact in facts.items()} == {
+    assert {name: fact._replace(value=None, sample=()) for name, fact in facts.items()} == {
         "x": LeafFact("x", "input", (3,), False, True, "none", None),
         "index": LeafFact("index", "input", (), False, False, "none", None),
         # As it was asked for before the run, whatever the run does to it.
@@ -95,6 +97,8 @@ def test_facts_about_leaves() -> None:
         "unused": LeafFact("unused", "parameter", (1,), True, True, "none", None),
     }
     assert len(set(values.values())) == 5
+    assert facts["w"].sample == (1.0,) * 6
+    assert facts["index"].sample == ()
 
 
 def test_ends_are_what_is_differentiated_and_outputs_what_was_returned() -> None:
@@ -180,15 +184,21 @@ def test_the_leaves_that_the_graph_leads_to_have_their_nodes() -> None:
 # Further runs
 
 
+class Count:
+    """Counts in a place that is not put back."""
+
+    number = 0
+
+
 class Counting(torch.nn.Module):
     def __init__(self, end: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.w = torch.nn.Parameter(torch.ones(2))
         self.end = end
-        self.runs = 0
+        self.runs = Count()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.runs += 1
+        self.runs.number += 1
         return self.end(x, self.w)
 
 
@@ -212,7 +222,7 @@ def test_runs_are_made_where_a_question_is_left(
     module = Counting(end)
     observation = seen(module, leaf(1.0, 1.0), diagnose=diagnose)
 
-    assert module.runs == runs
+    assert module.runs.number == runs
     assert observation.diagnosed == diagnose
 
 
@@ -328,3 +338,60 @@ def test_a_subject_may_be_observed_while_another_diagnosis_is_open() -> None:
 
     assert observation.dependence == {"w": {"output": [0]}}
     assert {len(item.zeroing) for item in inner} == {1}
+
+
+# Leaves that are made on the way, and who holds them
+
+
+class Keeping(torch.nn.Module):
+    def __init__(self, keep: str) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(2))
+        self.keep = keep
+        self.kept: Any = None
+
+    def forward(self, x: torch.Tensor) -> Any:
+        fresh = x.detach().requires_grad_()
+        y = (self.w * fresh).exp()
+        if self.keep == "attribute":
+            self.kept = fresh
+        elif self.keep == "list":
+            self.kept = [[fresh]]
+        elif self.keep == "hook":
+            y.register_hook(lambda grad: grad * fresh.detach())
+        return {"y": y, "fresh": fresh} if self.keep == "output" else y
+
+
+@pytest.mark.parametrize("keep", ["attribute", "list", "hook", "output", "nobody"])
+def test_a_leaf_that_somebody_holds_is_no_finding(keep: str) -> None:
+    trace = graphlens.trace(Keeping(keep), torch.ones(2), diagnose=True)
+
+    assert bool(trace.observation.held) == (keep != "nobody")
+    assert [item.code for item in trace.findings] == ([] if keep != "nobody" else ["GL102"])
+
+
+def test_values_before_the_run_are_sampled_evenly() -> None:
+    w = torch.arange(1000.0, requires_grad=True)
+    x = torch.ones((), requires_grad=True)
+
+    def forward(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        w.data.zero_()
+        return x * w.detach().sum()
+
+    (fact, _) = seen(forward, w, x).leaves
+    assert len(fact.sample) == 64
+    assert (fact.sample[0], fact.sample[-1]) == (0, 999)
+    steps = [b - a for a, b in itertools.pairwise(fact.sample)]
+    assert set(steps) <= {15, 16}
+
+
+def test_results_that_vmap_made_keep_their_histories() -> None:
+    rows = torch.randn(3, 2, requires_grad=True)
+    flow = seen(lambda rows: torch.vmap(lambda row: row.exp() * 2)(rows), rows).flow
+    (exp,) = (step for step in flow.steps if step.function == "Tensor.exp")
+
+    assert exp.inputs == (flow.leaves["rows"],)
+    assert all(flow.values[value] & REQUIRES_GRAD for value in exp.outputs)
+    plain = seen(lambda rows: torch.vmap(lambda row: row.detach().exp())(rows) + rows, rows).flow
+    (exp,) = (step for step in plain.steps if step.function == "Tensor.exp")
+    assert not any(plain.values[value] & REQUIRES_GRAD for value in exp.outputs)

@@ -457,3 +457,11 @@ def test_a_record_holds_no_tensor() -> None:
     assert all(isinstance(gradient.value.value, numpy.ndarray) for gradient in record.gradients.values())
     assert record.threads == torch.get_num_threads()
     assert seen.graph.meta["target"] == "Sequential"
+
+
+def test_a_lone_argument_is_not_taken_apart() -> None:
+    x = torch.randn(2, 3)
+    lone, packed = (trace(Subject(torch.nn.Linear(3, 1), args)) for args in (x, (x,)))
+
+    assert lone.outputs["output"].shape == packed.outputs["output"].shape == (2, 1)
+    assert Subject(torch.nn.Linear(3, 1), [x]).args == [x]

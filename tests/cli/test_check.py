@@ -11,6 +11,7 @@ import pytest
 import graphlens
 from graphlens.analyses.catalogue import PAGES
 from graphlens.analyses.connectivity import VERDICTS
+from graphlens.capture.changes import MOST_FURTHER_RUNS
 from tests.cli.commands import run_cli
 
 CHAIN = Path(graphlens.__file__).parent / "lessons" / "chain.py"
@@ -121,7 +122,6 @@ def test_select_and_ignore() -> None:
         "GL101", "GL102",
     ]  # fmt: skip
     assert [item["code"] for item in findings(*severed, "--ignore", "GL101", "--ignore", "GL103")[1]] == ["GL102"]
-    assert "Nothing found." in run_cli("check", *severed, "--select", "GL2").out
     # The verdicts stay what they are.
     assert VERDICTS[4] in run_cli("check", *severed, "--ignore", "GL").out
 
@@ -152,6 +152,8 @@ def test_every_code_has_its_page(code: str) -> None:
         (("no-such-lesson",), "no-such-lesson"),
         (("severed", "--select", "GL101x"), "there is no finding 'GL101x'"),
         (("severed", "--ignore", "GL9"), "there is no finding 'GL9'"),
+        (("severed", "--select", "GL207"), "there is no finding 'GL207' of check; there are GL101, GL102, GL103, "),
+        (("severed", "--ignore", "GL2"), "there is no finding 'GL2' of check"),
         (("--explain", "GL1"), "there is no finding 'GL1'"),
         (("--explain", ""), "there is no finding ''"),
         (("severed", "--set", "depth=3"), "has no option 'depth'"),
@@ -159,6 +161,16 @@ def test_every_code_has_its_page(code: str) -> None:
 )
 def test_wrong_usage_is_one_line(arguments: tuple[str, ...], message: str) -> None:
     assert message in one_line(*arguments)
+
+
+def test_the_help_says_how_often_the_target_is_run() -> None:
+    assert f"at most {MOST_FURTHER_RUNS} times" in " ".join(run_cli("check", "--help").out.split())
+
+
+def test_a_class_in_place_of_an_object(tmp_path: Path) -> None:
+    (tmp_path / "classes.py").write_text("import torch\ndef build(): return torch.nn.Linear, (torch.ones(2, 3),)\n")
+    message = one_line(f"{tmp_path / 'classes.py'}:build")
+    assert "the factory returned the class Linear; return an object, (Linear(…), args)" in message
 
 
 MORE = """

@@ -2,11 +2,13 @@
 
 from tests.corpus import (
     faulty_cuts,
+    faulty_hidden,
     faulty_numbers,
     faulty_others,
     faulty_values,
     healthy_models,
     healthy_operations,
+    healthy_state,
     healthy_training,
     healthy_writes,
 )
@@ -17,10 +19,12 @@ MODULES = (
     faulty_values,
     faulty_others,
     faulty_numbers,
+    faulty_hidden,
     healthy_training,
     healthy_models,
     healthy_operations,
     healthy_writes,
+    healthy_state,
 )
 
 __all__ = ["FAULTY", "HEALTHY", "MODULES", "Case", "faulty", "healthy"]

@@ -32,6 +32,7 @@ class Case:
         zero: wanted leaves whose gradient is zero throughout because of the fault.
         near: lines that one may point at with equal right: the head of the block around `line`, or the
             other half of a fault in two places.
+        level: of the finding, where it is another one than the code's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Case:
     allowed: frozenset[str]
     zero: frozenset[str] = frozenset()
     near: frozenset[int] = frozenset()
+    level: str = ""
 
 
 FAULTY: list[Case] = []
@@ -55,6 +57,7 @@ def faulty(
     mechanism: str = "",
     allowed: Collection[str] = (),
     zero: Collection[str] = (),
+    level: str = "",
 ) -> Callable[[Build], Build]:
     """Enters a program with one fault, which stands at the line commented "<- fault"."""
 
@@ -70,6 +73,7 @@ def faulty(
             allowed=frozenset(allowed),
             zero=frozenset(zero),
             near=frozenset(marked.get("near", ())),
+            level=level,
         )
         FAULTY.append(case)
         return case.build

@@ -36,7 +36,7 @@ def test_a_fault_is_found_where_it_stands(case: Case) -> None:
     right = [finding for finding in findings if finding.code == case.code]
 
     assert right, f"not found; only {[finding.code for finding in findings]}"
-    level = {"GL102": "warning", "GL103": "info", "GL104": "warning"}.get(str(case.code), "error")
+    level = case.level or {"GL102": "warning", "GL103": "info", "GL104": "warning"}.get(str(case.code), "error")
     assert {finding.level for finding in right} == {level}
     if case.line is not None:
         assert {line_of(finding) for finding in right} <= {case.line, *case.near}
@@ -54,6 +54,32 @@ def test_a_sound_program_is_not_accused(case: Case) -> None:
 
     assert [finding for finding in findings if finding.level != "info"] == []
     assert {finding.code for finding in findings} <= case.allowed
+
+
+WORDS = {
+    "scripted_function_detaches": ("the graph where the recorder does not see it", "TorchScript"),
+    "detach_under_vmap": (".detach() cuts its result from the graph", "leave out .detach()"),
+    "number_is_read_back_from_its_text": ("an f-string or format() hands the value on as text", "keep the computation"),
+    "weight_is_a_number_and_every_run_is_another": ("two runs from the same state gave different results", "keep"),
+    "reentrant_checkpoint_of_an_input_without_gradient": ("a reentrant checkpoint (opened at", "use_reentrant=False"),
+    "force_is_a_gradient_without_a_graph": ("computes a gradient that has no graph of its own", "create_graph=True"),
+    "messages_are_added_into_data": ("writes into memory that it was handed through .data", "into the tensor itself"),
+    "quantiser_says_that_it_has_no_derivative": ("Quantised.apply returns a result that it marked", "leave out ctx"),
+    "head_of_the_target_domain_is_detached": ("target_head.weight and target_head.bias", "meant to follow source"),
+    "latent_is_sampled_without_its_gradient": ("a block without gradients (opened at", "move this line out"),
+    "heaviside_has_no_derivative": ("derivative for aten::heaviside is not implemented", "an op that torch has"),
+    "softmax_is_spelt_out_and_overflows": ("torch.exp() makes infinity from inputs without", "the stable form"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_is_said_of_a_fault(name: str) -> None:
+    (case,) = (case for case in FAULTY if case.name == name)
+    (finding,) = (item for item in findings_of(case) if item.code == case.code)
+    claim, fix = WORDS[name]
+
+    assert claim in finding.claim
+    assert fix in finding.fix
 
 
 def test_the_confusion_matrix(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ MESSAGES = {
     "in-place": "modified by an inplace operation",
     "weights changed": "modified by an inplace operation",
     "freed": "a second time",
+    "no derivative": "is not implemented",
 }
 
 

@@ -239,3 +239,30 @@ reported.
 
 def test_the_page_on_a_code() -> None:
     assert page_report("GL105", PAGES["GL105"]) == PAGE
+
+
+def changes(evidence: dict[str, object]) -> str:
+    return " ".join(findings_text([Finding("GL101", "error", "a is lost.", evidence=evidence)]).split())
+
+
+def test_leaves_of_one_effect_are_told_in_one_sentence() -> None:
+    one, two = {"y": [0, 1, 2]}, {"y": [1]}
+
+    assert "Run again with other values of a and c, one at a time, these change: y (entries 0 … 2). " in changes(
+        {"outputs_that_change_with_it": {"a": one, "b": two, "c": one}}
+    )
+    effects = {"a": one, "b": one, "c": one, "d": two}
+    text = changes({"outputs_that_change_with_it": effects, "changed_together": [["a", "b"], ["d"]]})
+    assert "with other values of a and b, all at once, these change: y (entries 0 … 2). " in text
+    assert "with another value of c, these change: y (entries 0 … 2). " in text
+    assert text.endswith("with another value of d, these change: y[1].")
+
+
+def test_a_list_of_entries_that_was_cut_says_so() -> None:
+    def entries(*numbers: int) -> str:
+        return changes({"outputs_that_change_with_it": {"a": {"y": list(numbers)}}}).partition("change: ")[2]
+
+    assert entries(*range(64)) == "y (entries 0 … 63)."
+    assert entries(*range(65)) == "y (entries 0 … 63 and more)."
+    assert entries(*range(0, 130, 2)) == "y (entries 0, 2, 4, 6, 8, 10, 12, 14, …)."
+    assert entries(*range(0, 16, 2)) == "y (entries 0, 2, 4, 6, 8, 10, 12, 14)."

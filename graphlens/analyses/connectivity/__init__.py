@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphlens.analyses.connectivity.control import value_branches
-from graphlens.analyses.connectivity.cuts import cut_findings
+from graphlens.analyses.connectivity.cuts import cut_findings, remaining_leaves
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.failures import failing_backward, missing_graph, non_finite, stopping_nodes
 from graphlens.analyses.connectivity.leaves import flat_gradients, fresh_leaves, unused_leaves
@@ -21,6 +21,8 @@ VERDICTS = (
     "used, but its value leaves the graph before the output",
     "receives a gradient that is 0 by an op's nature",
     "receives a gradient that is not finite",
+    "used, but receives no gradient",
+    "receives a gradient that is 0 for this data",
     "not measured",
 )
 
@@ -57,19 +59,22 @@ def connectivity(seen: Observation) -> Connectivity:
     cuts, explained = cut_findings(facts)
     stopped = list(stopping_nodes(facts))
     flat = list(flat_gradients(facts))
+    cut = explained | {name for finding in stopped for name in _names(finding.evidence, "lost")}
+    unused = list(unused_leaves(facts, explained))
+    rest = remaining_leaves(facts, cut | {name for finding in unused for name in _names(finding.evidence, "leaves")})
     findings = [
         *cuts,
         *stopped,
+        *rest,
         *fresh_leaves(facts),
         *value_branches(facts),
-        *unused_leaves(facts, explained),
+        *unused,
         *flat,
         *failing_backward(facts),
         *missing_graph(facts, cuts[0].where if cuts else None),
         *non_finite(facts),
     ]
     by_nature = {name for finding in flat for name in _names(finding.evidence, "leaves")}
-    cut = explained | {name for finding in stopped for name in _names(finding.evidence, "lost")}
     verdicts = tuple(Verdict(leaf.name, leaf.role, _verdict(facts, leaf, by_nature, cut)) for leaf in seen.leaves)
     return Connectivity(verdicts, most_serious_first(findings))
 
@@ -80,7 +85,7 @@ def _names(evidence: Mapping[str, object], key: str) -> list[str]:
 
 
 def _verdict(facts: Facts, leaf: LeafFact, by_nature: set[str], cut: set[str]) -> str:
-    receives, frozen, unused, dead, leaves, zero, nonfinite, unknown = VERDICTS
+    receives, frozen, unused, dead, leaves, zero, nonfinite, none, zero_now, unknown = VERDICTS
     if not (leaf.requires_grad and leaf.differentiable):
         return frozen
     if leaf.gradient == "nonfinite":
@@ -88,11 +93,13 @@ def _verdict(facts: Facts, leaf: LeafFact, by_nature: set[str], cut: set[str]) -
     if leaf.name in by_nature:
         return zero
     if leaf.gradient in ("value", "zero"):
-        return receives
-    if leaf.name in cut or facts.seen.dependence.get(leaf.name):
+        return receives if leaf.gradient == "value" else zero_now
+    if leaf.name in cut or facts.matters(leaf):
         return leaves
     if leaf.gradient == "not run":
         return unknown
     if not facts.is_used(leaf):
         return unused
-    return dead if facts.is_without_effect(leaf) else unknown
+    if facts.is_without_effect(leaf):
+        return dead
+    return none if facts.seen.diagnosed else unknown

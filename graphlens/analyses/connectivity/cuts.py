@@ -2,140 +2,195 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 from graphlens.analyses.connectivity.facts import Facts
-from graphlens.analyses.connectivity.mechanisms import FROM_PYTHON, TO_PYTHON, Mechanism, mechanism_of, shown
-from graphlens.analyses.findings import Finding, Place, receive
-from graphlens.flow import PYTHON
+from graphlens.analyses.connectivity.followers import Still, standing_still
+from graphlens.analyses.connectivity.mechanisms import FROM_PYTHON, REENTRANT, shown
+from graphlens.analyses.connectivity.scenes import Scene, seen_scenes, unexplained, unseen_scenes
+from graphlens.analyses.findings import Finding, Place, listed, receive
+from graphlens.flow import CHECKPOINT, PYTHON, UNSEEN, Step
 from graphlens.observation import LeafFact
-
-# Names that networks have whose parameters follow those of another one, and are not trained. The
-# short ones count as words of their own: "threshold" is not old.
-_FOLLOWERS = re.compile(
-    r"(?i:target|teacher|momentum|averaged?|frozen|reference|prior_policy)"
-    r"|(?:(?<![A-Za-z])|(?<![A-Z])(?=[A-Z]))(?i:ema|moving|slow|old)(?![a-z])"
-)
-
-
-@dataclass
-class _Scene:
-    """All cuts that one function makes at one line."""
-
-    mechanism: Mechanism
-    place: Place
-    steps: list[int] = field(default_factory=list)
-    unseen: bool = False  # whether its value came back unseen
-    lost: int = 0  # leaves that lose their last path here, or one of several that are all cut
-    kept: int = 0  # leaves that lose a path here and receive a gradient by another
 
 
 def cut_findings(facts: Facts) -> tuple[list[Finding], set[str]]:
     """The findings, and the names of the leaves that they explain."""
-    lineage = facts.lineage
-    missing = {leaf.name for leaf in facts.lost if leaf.value is not None}
-    scenes: dict[tuple[str, str], _Scene] = {}
-    lost_mask = sum(1 << bit for bit, name in enumerate(lineage.names) if name in missing)
-    for cut in lineage.cuts():
-        if not cut.lost & lost_mask:
-            continue
-        step = facts.flow.steps[cut.step]
-        outputs = tuple(value for value in step.outputs if lineage.needed[value])
-        mechanism, place = mechanism_of(facts.flow, step, outputs), facts.place(step)
-        scene = scenes.setdefault((mechanism.name, place.source), _Scene(mechanism, place))
-        scene.steps.append(cut.step)
-        scene.lost |= cut.lost & lost_mask
-        scene.kept |= cut.lost & ~lost_mask
-    explained = {name for scene in scenes.values() for name in lineage.leaves(scene.lost)}
-    found = [_finding(facts, scene) for scene in scenes.values()]
-    unexplained = [leaf for leaf in facts.lost if leaf.name in missing - explained and facts.is_used(leaf)]
-    for escape in _out_of_sight(facts, unexplained):
-        found.append(_finding(facts, escape))
-        explained.update(lineage.leaves(escape.lost))
+    scenes = seen_scenes(facts)
+    sure = [leaf for leaf in unexplained(facts, scenes) if facts.matters(leaf) or not facts.seen.outputs]
+    scenes += unseen_scenes(facts, sure)
+    found = [_finding(facts, scene) for scene in scenes]
+    explained = {name for scene in scenes for name in facts.lineage.leaves(scene.lost)}
     return found, explained
 
 
-def _out_of_sight(facts: Facts, leaves: Sequence[LeafFact]) -> Iterator[_Scene]:
-    """Cuts whose value came back unseen, through Python arithmetic for instance or another library.
-
-    That the output depends on the leaf is known from runs with changed values, or else nothing is
-    said. The calls that took its value out of the graph are where it left.
-    """
-    lineage, flow = facts.lineage, facts.flow
-    candidates = {leaf.name for leaf in leaves if _depends(facts, leaf) or not facts.seen.outputs}
-    mask = sum(1 << bit for bit, name in enumerate(lineage.names) if name in candidates)
-    if not mask:
-        return
-    scenes: dict[tuple[str, str], _Scene] = {}
-    for number, step in enumerate(flow.steps):
-        kept = 0
-        for value in step.outputs:
-            kept |= lineage.live[value]
-        leaving = lineage.entering(number) & mask & ~kept
-        if not leaving or step.function == "Tensor.__bool__":
-            continue
-        mechanism, place = mechanism_of(flow, step, step.outputs), facts.place(step)
-        if mechanism.says_so or step.function in TO_PYTHON:
-            scene = scenes.setdefault((mechanism.name, place.source), _Scene(mechanism, place, unseen=True))
-            scene.steps.append(number)
-            scene.lost |= leaving
-    yield from scenes.values()
+def remaining_leaves(facts: Facts, named: Collection[str]) -> list[Finding]:
+    """A finding for every leaf that receives no gradient though it is used, and that no other finding names."""
+    seen = facts.seen
+    if not seen.diagnosed:
+        return []
+    own = {leaf.name for leaf in seen.leaves}
+    rest = [leaf for leaf in unexplained(facts, ()) if leaf.name in own and leaf.name not in named]
+    stuck = [leaf for leaf in rest if leaf.name in seen.reached]
+    sure = [leaf for leaf in rest if leaf not in stuck and facts.matters(leaf)]
+    unsure = [leaf for leaf in rest if leaf not in stuck and leaf.name not in seen.dependence]
+    found = []
+    if stuck:
+        found.append(_stuck(stuck))
+    if unsure and seen.graph is not None:
+        scenes = unseen_scenes(facts, unsure)
+        found += [_finding(facts, scene, measured=False) for scene in scenes]
+        told = {name for scene in scenes for name in facts.lineage.leaves(scene.lost)}
+        found += _out_of_sight(facts, [leaf for leaf in unsure if leaf.name not in told], measured=False)
+    return found + _out_of_sight(facts, sure, measured=True)
 
 
-def _depends(facts: Facts, leaf: LeafFact) -> bool:
-    return bool(facts.seen.dependence.get(leaf.name))
+def _stuck(leaves: Sequence[LeafFact]) -> Finding:
+    names = [leaf.name for leaf in leaves]
+    them = "it" if len(names) == 1 else "them"
+    return Finding(
+        "GL101", "error",
+        f"{receive(names)} no gradient though the backward graph leads to {them}: a node on the way passes None on; "
+        "which one was not measured, as another run did not give the same graph.",
+        Place(), {"lost": names},
+        "let backward() of every custom Function return a gradient for each input that requires one",
+    )  # fmt: skip
 
 
-def _finding(facts: Facts, scene: _Scene) -> Finding:
-    lineage = facts.lineage
+def _out_of_sight(facts: Facts, leaves: Sequence[LeafFact], *, measured: bool) -> list[Finding]:
+    """Leaves whose value leaves the graph by no call that was recorded, by the last call that it is known from."""
+    lineage, steps = facts.lineage, facts.flow.steps
+    bits = {name: 1 << bit for bit, name in enumerate(lineage.names)}
+    last: dict[int, list[str]] = {}
+    missing = {bits[leaf.name]: leaf.name for leaf in leaves if leaf.name in bits}
+    waiting = sum(missing)
+    for number in range(len(steps) - 1, -1, -1):
+        carried = 0
+        for value in (*steps[number].outputs, *steps[number].inputs):
+            carried |= lineage.carried[value]
+        if carried & waiting:
+            for bit in [bit for bit in missing if bit & carried]:
+                last.setdefault(number, []).append(missing.pop(bit))
+            waiting &= ~carried
+    nowhere = [leaf.name for leaf in leaves if leaf.name not in bits or bits[leaf.name] in missing]
+    found = [_unseen_finding(facts, names, steps[number], None, measured) for number, names in last.items()]
+    return found + ([_unseen_finding(facts, nowhere, None, _stranger(facts), measured)] if nowhere else [])
+
+
+def _stranger(facts: Facts) -> Step | None:
+    """The first step on the way to the result that reads a tensor which no step made and which is new."""
+    known = facts.seen.existing.union(leaf.value for leaf in facts.seen.leaves if leaf.value is not None)
+    needed, flags = facts.lineage.needed, facts.flow.values
+    for step in facts.flow.steps:
+        strange = any(flags[value] & UNSEEN and value not in known for value in step.inputs)
+        if strange and any(needed[value] for value in step.outputs):
+            return step
+    return None
+
+
+def _unseen_finding(facts: Facts, names: list[str], last: Step | None, back: Step | None, measured: bool) -> Finding:
+    one = len(names) == 1
+    if measured:
+        why = (
+            f"though the output changes with {'it' if one else 'them'}: "
+            f"{'its value leaves' if one else 'their values leave'} the graph where the recorder does not see it"
+        )
+    else:
+        why = f"though the forward pass uses {'it' if one else 'them'}: {_not_measured(facts)}"
+    after, where = "", Place()
+    if last is not None:
+        after, where = f"; the last recorded call on the way is {shown(last.function)}", facts.place(last)
+    elif back is not None:
+        after = f"; {shown(back.function)} is the first call that reads a tensor of unknown origin"
+        where = facts.place(back)
+    evidence = {"lost": names, **_changes(facts, names)}
+    return Finding(
+        "GL101", "error", f"{receive(names)} no gradient {why}{after}.", where, evidence,
+        "look between here and the loss for what takes the value out of the graph unseen (a detach or a comparison in "
+        "TorchScript or under vmap, a storage, a file), and stay with torch's differentiable functions there",
+    )  # fmt: skip
+
+
+def _not_measured(facts: Facts) -> str:
+    why = f", because {facts.seen.untried}" if facts.seen.untried else ""
+    return f"whether the output depends on the value was not measured{why}"
+
+
+def _changes(facts: Facts, lost: Sequence[str]) -> dict[str, object]:
+    """What changed in runs with other values of the leaves; those of a group were changed at once."""
+    seen = facts.seen
+    entries = {name: seen.dependence[name] for name in lost if seen.dependence.get(name)}
+    if not entries:
+        return {}
+    told: dict[str, object] = {
+        "outputs_that_change_with_it": {
+            name: {output: list(numbers) for output, numbers in found.items()} for name, found in entries.items()
+        }
+    }
+    together = [list(group) for group in seen.together if len(group) > 1 and not entries.keys().isdisjoint(group)]
+    return {**told, "changed_together": together} if together else told
+
+
+def _finding(facts: Facts, scene: Scene, *, measured: bool = True) -> Finding:
+    lineage, steps = facts.lineage, facts.flow.steps
     lost, kept = lineage.leaves(scene.lost), lineage.leaves(scene.kept)
-    blocks = [_opening(facts, number) for number in scene.steps] if not facts.flow.steps[scene.steps[0]].grad else []
-    block = next(filter(None, blocks), None)
-    through = f"{scene.mechanism.name}" if block is None else f"{scene.mechanism.name} (opened at {block.source})"
-    count = f" (called {len(scene.steps):,} times)" if len(scene.steps) > 1 else ""
-    claim = f"{receive(lost)} no gradient: {through}{count} {scene.mechanism.what}."
+    openings = [_opening(facts, number) for number in scene.steps] if not steps[scene.steps[0]].grad else []
+    opening = next(filter(None, openings), None)
+    mechanism, calls = scene.mechanism, len(scene.steps)
+    if opening is None:
+        through = f"{mechanism.name} (called {calls:,} times)" if calls > 1 else mechanism.name
+    else:
+        block = facts.place(opening)
+        if opening.function == CHECKPOINT and mechanism.says_so:
+            mechanism = REENTRANT
+        inside = f"; {calls:,} calls in it" if calls > 1 else ""
+        through = f"{mechanism.name} (opened at {block.source}{inside})"
+    doubt = "" if measured else f"; {_not_measured(facts)}"
+    claim = f"{receive(lost)} no gradient: {through} {mechanism.what}{doubt}."
     evidence: dict[str, object] = {
         "lost": list(lost),
         "still_connected_by_other_paths": list(kept),
-        "calls": len(scene.steps),
-        "function": facts.flow.steps[scene.steps[0]].function,
+        "calls": calls,
+        "function": steps[scene.steps[0]].function,
     }
-    if block is not None:
-        evidence["block"] = block.source
+    if opening is not None:
+        evidence["block"] = facts.place(opening).source
     returns = _return_places(facts, scene)
     if returns:
         evidence["comes_back_at"] = returns
-    entries = {name: facts.seen.dependence[name] for name in lost if facts.seen.dependence.get(name)}
-    if entries:
-        evidence["outputs_that_change_with_it"] = {
-            name: {output: list(numbers) for output, numbers in found.items()} for name, found in entries.items()
-        }
-    level, fix = "error", scene.mechanism.fix
-    twins = _twins(facts, lost) if scene.mechanism.says_so else {}
-    if twins:
-        level = "info"
-        one, other = next(iter(twins.items()))
-        evidence["follows"] = twins
-        fix = f"nothing, if {one} is meant to follow {other}, whose parameters have the same shapes; else {fix}"
+    evidence.update(_changes(facts, lost))
+    level, fix = "error", mechanism.fix
+    still = standing_still(facts, lost) if mechanism.says_so else None
+    if still is not None:
+        level = "info" if still.alike else "warning"
+        if still.follows:
+            evidence["follows"] = dict(still.follows)
+        fix = f"nothing, if {_meant(still)}; else {fix}"
     return Finding("GL101", level, claim, scene.place, evidence, fix)
 
 
-def _opening(facts: Facts, number: int) -> Place | None:
-    """The line that switched gradients off for a step; None where that was not recorded."""
+def _meant(still: Still) -> str:
+    """What the modules are meant to do if all is well: told of the first of them."""
+    if not still.follows:
+        return f"{listed(still.modules)} {'is' if len(still.modules) == 1 else 'are'} meant to stand still"
+    one, other = next(iter(still.follows.items()))
+    values = "" if still.alike else " but other values"
+    return f"{one} is meant to follow {other}, whose parameters have the same shapes{values}"
+
+
+def _opening(facts: Facts, number: int) -> Step | None:
+    """The call that switched gradients off for a step; None where that was not recorded."""
     steps = facts.flow.steps
     place = bisect_right(facts.openings, number) - 1
     while place >= 0:
         step = steps[facts.openings[place]]
         if step.thread == steps[number].thread:
-            return facts.place(step)
+            return step
         place -= 1
     return None
 
 
-def _return_places(facts: Facts, scene: _Scene) -> list[str]:
+def _return_places(facts: Facts, scene: Scene) -> list[str]:
     """The lines where values that left became tensors again, and the result was computed from these.
 
     A number that is the very object that Python was handed is followed. For what came back unseen
@@ -149,40 +204,3 @@ def _return_places(facts: Facts, scene: _Scene) -> list[str]:
     if not back and scene.unseen:
         back = [step for step in later if not step.inputs and step.function in FROM_PYTHON]
     return list(dict.fromkeys(f"{shown(step.function)} at {facts.place(step).source}" for step in back))[:6]
-
-
-def _twins(facts: Facts, lost: Iterable[str]) -> dict[str, str]:
-    """Modules all of whose parameters are lost, by the module that they follow; {} unless all are such."""
-    shapes = {leaf.name: leaf.shape for leaf in facts.wanted}
-    fed = {leaf.name for leaf in facts.wanted if leaf.gradient in ("value", "zero", "nonfinite")}
-    found: dict[str, str] = {}
-    heads = {name: _follower(name) for name in lost}
-    for name, head in heads.items():
-        if not head:
-            return {}
-        if head in found:
-            continue
-        tails = {other[len(head) :]: shape for other, shape in shapes.items() if other.startswith(f"{head}.")}
-        others = {fed_name[: -len(name[len(head) :])] for fed_name in fed if fed_name.endswith(name[len(head) :])}
-        match = next(
-            (
-                other
-                for other in sorted(others)
-                if other != head
-                and all(shapes.get(other + tail) == shape and other + tail in fed for tail, shape in tails.items())
-            ),
-            None,
-        )
-        if match is None:
-            return {}
-        found[head] = match
-    return found
-
-
-def _follower(name: str) -> str:
-    """The part of a parameter's name up to the module that is called a follower; "" if none is."""
-    parts = name.split(".")
-    for count in range(len(parts) - 1, 0, -1):
-        if _FOLLOWERS.search(parts[count - 1]):
-            return ".".join(parts[:count])
-    return ""

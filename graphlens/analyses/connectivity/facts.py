@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from graphlens.analyses.findings import Place
 from graphlens.analyses.lineage import Lineage
-from graphlens.flow import LEAF, UNSEEN, Step
+from graphlens.flow import CHECKPOINT, LEAF, NO_GRAD, UNSEEN, Step
+from graphlens.observation import MOST_ENTRIES as MOST_ENTRIES
 from graphlens.observation import LeafFact, Observation
 
 
@@ -70,8 +71,29 @@ class Facts:
         return leaf.value is not None and leaf.value in self.read
 
     def is_without_effect(self, leaf: LeafFact) -> bool:
-        """Whether runs with other values of the leaf were made, and gave what the first gave."""
-        return not self.seen.dependence.get(leaf.name, True)
+        """Whether runs with other values of the leaf were made, and what is differentiated stayed the same."""
+        return leaf.name in self.seen.dependence and not self.matters(leaf)
+
+    def matters(self, leaf: LeafFact) -> bool:
+        """Whether what is differentiated is known to change with the leaf, and is not connected to it."""
+        changed = self.seen.dependence.get(leaf.name, ())
+        return any(name in self._judged and not self._is_live(leaf, name) for name in changed)
+
+    @cached_property
+    def _judged(self) -> Mapping[str, int | None]:
+        """The ends, and the outputs that they are computed from, by name with their values."""
+        ends = {end.name: end.value for end in self.seen.ends}
+        needed = self.lineage.needed
+        return {
+            **{end.name: end.value for end in self.seen.outputs if end.value is not None and needed[end.value]},
+            **ends,
+        }
+
+    def _is_live(self, leaf: LeafFact, name: str) -> bool:
+        value = self._judged[name]
+        if value is None or leaf.name not in self.lineage.names:
+            return False
+        return bool(self.lineage.live[value] >> self.lineage.names.index(leaf.name) & 1)
 
     def place(self, step: Step) -> Place:
         """Where a call stands."""
@@ -101,4 +123,4 @@ class Facts:
     @cached_property
     def openings(self) -> list[int]:
         """The steps that switched gradients off for a block."""
-        return [number for number, step in enumerate(self.flow.steps) if step.function == "torch.no_grad"]
+        return [number for number, step in enumerate(self.flow.steps) if step.function in (NO_GRAD, CHECKPOINT)]

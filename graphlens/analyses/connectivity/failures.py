@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import shown
 from graphlens.analyses.findings import Finding, Place, listed, receive
-from graphlens.observation import NonFinite, Range
+from graphlens.flow import Step
+from graphlens.observation import Clobbered, NonFinite, Range, Spoilt
 
+_NO_DERIVATIVE = re.compile(r"derivative for (?:aten::)?(\w+) is not implemented")
 _BACKWARD = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 
 
@@ -38,22 +42,10 @@ def failing_backward(facts: Facts) -> Iterator[Finding]:
     seen = facts.seen
     if not seen.backward_error:
         return
-    evidence = {"error": seen.backward_error}
-    for item in seen.clobbered:
-        saved, write = facts.place_of_node(item.node), _overwriting(facts, item.node)
-        where = saved if write is None else write
-        by = f" by {_function_at(facts, write)}" if write is not None else ""
-        assert seen.graph is not None
-        yield Finding(
-            "GL106", "error",
-            f"backward fails: a tensor that {seen.graph.nodes[item.node].op} needs was written over{by} after it "
-            "was saved.",
-            Place(where.source, where.text, where.module, (item.node,)),
-            {**evidence, "saved_at": saved.source, "slot": item.slot},
-            "write to a copy, x = x + 1 in place of x += 1, or write before the tensor is used",
-        )  # fmt: skip
+    yield from _clobbered(facts)
     if seen.clobbered:
         return
+    evidence = {"error": seen.backward_error}
     graph = seen.graph
     freed = [number for number, node in enumerate(graph.nodes) if node.ledger == "freed"] if graph is not None else []
     if "second time" in seen.backward_error or freed:
@@ -69,27 +61,56 @@ def failing_backward(facts: Facts) -> Iterator[Finding]:
             "and call backward() once",
         )  # fmt: skip
         return
-    yield Finding("GL106", "error", f"backward fails: {seen.backward_error[:200]}", Place(), evidence, "")
+    lacking = _NO_DERIVATIVE.search(seen.backward_error)
+    where, fix = Place(), ""
+    if lacking is not None:
+        called = (step for step in facts.flow.steps if step.function.rpartition(".")[2].rstrip("_") == lacking[1])
+        step = next(called, None)
+        where = Place() if step is None else facts.place(step)
+        fix = "use an op that torch has a derivative for; or detach its input, if that needs no gradient"
+    yield Finding("GL106", "error", f"backward fails: {seen.backward_error[:200]}", where, evidence, fix)
 
 
-def _overwriting(facts: Facts, node: int) -> Place | None:
-    """Where a value that this node's call read or made was written over later."""
+def _clobbered(facts: Facts) -> Iterator[Finding]:
+    """One finding for each place where saved tensors were written over."""
     graph = facts.seen.graph
+    found: dict[tuple[str, Place, str], list[Clobbered]] = {}
+    for item in facts.seen.clobbered:
+        assert graph is not None
+        saved, write = facts.place_of_node(item.node), _overwriting(facts, item)
+        where = Place(saved.source, saved.text, saved.module) if write is None else facts.place(write)
+        by = f" by {shown(write.function)}" if write is not None else ""
+        claim = (
+            f"backward fails: a tensor that {graph.nodes[item.node].op} needs was written over{by} after it was saved."
+        )
+        found.setdefault((claim, where, saved.source), []).append(item)
+    for (claim, where, saved_at), items in found.items():
+        nodes = tuple(dict.fromkeys(item.node for item in items))
+        slots = list(dict.fromkeys(item.slot for item in items))
+        yield Finding(
+            "GL106", "error", claim, Place(where.source, where.text, where.module, nodes),
+            {"error": facts.seen.backward_error, "saved_at": saved_at, "slot": ", ".join(slots)},
+            "write to a copy, x = x + 1 in place of x += 1, or write before the tensor is used",
+        )  # fmt: skip
+
+
+def _overwriting(facts: Facts, item: Clobbered) -> Step | None:
+    """The call by which a value that this node's call read or made was written over later."""
+    graph, steps = facts.seen.graph, facts.flow.steps
     assert graph is not None
-    source, call = graph.nodes[node].source, graph.nodes[node].call
-    saved: set[int] = set()
-    for step in facts.flow.steps:
-        if saved.intersection(step.written) and (step.source, step.call) != (source, call):
-            return facts.place(step)
-        if (step.source, step.call) == (source, call):
-            if saved.intersection(step.written):
-                return facts.place(step)
-            saved.update(step.inputs, step.outputs)
-    return None
-
-
-def _function_at(facts: Facts, place: Place) -> str:
-    return next((shown(step.function) for step in facts.flow.steps if step.written and facts.place(step) == place), "")
+    node = graph.nodes[item.node]
+    made_by = [
+        place
+        for place, step in enumerate(steps)
+        if (step.source, step.call) == (node.source, node.call)
+        and (item.number is None or step.end == 0 or step.first <= item.number < step.end)
+    ]
+    if not made_by:
+        return None
+    # A call inside another one ends first, and is the one that made the node.
+    first = made_by[0]
+    saved = {*steps[first].inputs, *steps[first].outputs}
+    return next((step for step in steps[first + 1 :] if saved.intersection(step.written)), None)
 
 
 def _joint(facts: Facts, freed: list[int]) -> Place:
@@ -113,10 +134,12 @@ def missing_graph(facts: Facts, where: Place | None) -> Iterator[Finding]:
     if seen.graph is not None:
         yield from _separate_outputs(facts)
         return
-    ends = [end.name for end in seen.ends]
+    ends = [end.name for end in seen.ends if not end.requires_grad] or [end.name for end in seen.ends]
     keep = "keep the computation in torch, with gradients switched on, from the parameters to the loss"
     if not ends:
-        what, why, fix = "The forward pass returns no tensor", "there is nothing to differentiate", keep
+        what = "The forward pass returns no tensor, nor a tuple, list, dictionary or dataclass with one"
+        why = "there is nothing to differentiate"
+        fix = f"return a tensor, or a tuple, list, dictionary or dataclass of tensors; {keep}"
     else:
         what = f"{listed(ends)} {'needs' if len(ends) == 1 else 'need'} no gradient"
         if facts.wanted:
@@ -171,49 +194,97 @@ def non_finite(facts: Facts) -> Iterator[Finding]:
         return
     evidence: dict[str, object] = {"not_finite": bad_ends, "gradients_not_finite": bad_leaves}
     subject = f"{listed(bad_ends)} is" if len(bad_ends) == 1 else f"{listed(bad_ends)} are"
-    if bad_ends and seen.forward_fault is not None:
-        fault = seen.forward_fault
-        assert fault.step is not None
-        step = facts.flow.steps[fault.step] if fault.step < len(facts.flow.steps) else None
-        where = facts.place(step) if step is not None else Place()
-        name = shown(step.function) if step is not None else "a call"
-        yield Finding(
-            "GL107", "error",
-            f"{subject} not finite: {name} is the first call with {fault.what} in its result and none in its inputs, "
-            f"which are {_ranges(fault)}.",
-            where, {**evidence, "inputs": [item._asdict() for item in fault.inputs]},
-            "keep the inputs of this call away from where its result is not finite: clamp them, add a small number, or "
-            "use the stable form (log_softmax, logsumexp, log1p)",
-        )  # fmt: skip
+    fault = seen.forward_fault
+    if bad_ends and fault is not None and fault.what == "asked for" and not bad_leaves:
         return
-    if seen.backward_fault is not None and seen.graph is not None:
+    spoilt = [item for item in seen.spoilt if item.range.nan] or list(seen.spoilt)
+    # It may be meant, as in a mask that is an input, unless no call made NaN or infinity of numbers without.
+    if bad_ends and spoilt and (fault is None or (fault.origin is None and _mixed(fault))):
+        yield _spoilt(facts, subject, spoilt, evidence)
+    elif bad_ends and fault is not None and fault.step is not None:
+        yield _first_call(facts, subject, fault, evidence)
+    elif seen.backward_fault is not None and seen.graph is not None:
         fault = seen.backward_fault
         assert fault.node is not None
         yield Finding(
             "GL107", "error",
             f"{_gradients_of(bad_leaves)} not finite though the result is: {seen.graph.nodes[fault.node].op} is the "
             f"first node of the backward pass that makes {fault.what} from a gradient without, which is "
-            f"{_ranges(fault)}.",
+            f"{_ranges(fault.inputs)}.",
             facts.place_of_node(fault.node), {**evidence, "inputs": [item._asdict() for item in fault.inputs]},
             "keep the input of this op away from where its derivative is not finite, before the op: clamp it, add a "
             "small number; torch.where after the op does not help",
         )  # fmt: skip
-        return
-    claim = f"{subject} not finite." if bad_ends else f"{_gradients_of(bad_leaves)} not finite."
-    yield Finding("GL107", "error", claim, Place(), evidence, "")
+    else:
+        claim = f"{subject} not finite." if bad_ends else f"{_gradients_of(bad_leaves)} not finite."
+        yield Finding("GL107", "error", claim, Place(), evidence, "")
+
+
+def _mixed(fault: NonFinite) -> bool:
+    return any(item.nan or item.infinite for item in fault.inputs)
+
+
+def _spoilt(facts: Facts, subject: str, spoilt: list[Spoilt], evidence: dict[str, object]) -> Finding:
+    """What was not finite before anything was computed."""
+    first = spoilt[0]
+    bad, whole = first.range.nan + first.range.infinite, math.prod(first.range.shape)
+    what = _kinds(first.range)
+    more = f"; so {'does' if len(spoilt) == 2 else 'do'} {listed([item.name for item in spoilt[1:]])}"
+    value = facts.flow.leaves.get(first.name)
+    use = next((step for step in facts.flow.steps if value is not None and value in step.inputs), None)
+    return Finding(
+        "GL107", "error",
+        f"{subject} not finite: the {first.role} {first.name} holds {what} before the forward pass begins, in {bad:,} "
+        f"of its {whole:,} entries{more if len(spoilt) > 1 else ''}.",
+        Place() if use is None else facts.place(use),
+        {**evidence, "not_finite_before": [item.name for item in spoilt]},
+        "look for what put it there: data that was not cleaned, a training step that diverged, a file that was loaded",
+    )  # fmt: skip
+
+
+def _first_call(facts: Facts, subject: str, fault: NonFinite, evidence: dict[str, object]) -> Finding:
+    """The call that made NaN or infinity; and where it made NaN of infinity, the call that made that."""
+    steps = facts.flow.steps
+    assert fault.step is not None
+    step, inputs, fix = steps[fault.step], fault.inputs, (
+        "keep the inputs of this call away from where its result is not finite: clamp them, add a small number, or "
+        "use the stable form (log_softmax, logsumexp, log1p)"
+    )  # fmt: skip
+    if fault.origin is None and fault.what == "infinity" and _mixed(fault):
+        claim = (
+            f"{subject} not finite: {shown(step.function)} takes entries into its result that were infinite before: "
+            f"its inputs are {_ranges(inputs)}."
+        )
+    elif fault.origin is None:
+        claim = (
+            f"{subject} not finite: {shown(step.function)} is the first call with {fault.what} in its result and none "
+            f"in its inputs, which are {_ranges(inputs)}."
+        )
+    else:
+        last, step, inputs = step, steps[fault.origin], fault.origin_inputs
+        claim = (
+            f"{subject} not finite: {shown(step.function)} makes infinity from inputs without, which are "
+            f"{_ranges(inputs)}; {shown(last.function)} at {facts.place(last).source} then makes NaN of it."
+        )
+    where = facts.place(step)
+    return Finding("GL107", "error", claim, where, {**evidence, "inputs": [item._asdict() for item in inputs]}, fix)
 
 
 def _gradients_of(names: list[str]) -> str:
     return f"The gradient of {names[0]} is" if len(names) == 1 else f"The gradients of {listed(names)} are"
 
 
-def _ranges(fault: NonFinite) -> str:
-    texts = [_range(item) for item in fault.inputs[:3]]
-    return "; ".join(texts) or "not measured"
+def _ranges(items: Sequence[Range]) -> str:
+    return "; ".join(map(_range, items[:3])) or "not measured"
 
 
 def _range(item: Range) -> str:
+    bad = [f"{count:,} {what}" for count, what in ((item.nan, "NaN"), (item.infinite, "infinite")) if count]
     if item.low is None or item.high is None:
-        return "without a finite value"
+        return f"without a finite value ({' and '.join(bad)})" if bad else "empty"
     text = f"{item.low:.3g}" if item.low == item.high else f"from {item.low:.3g} to {item.high:.3g}"
-    return f"{text} and {item.infinite} infinite" if item.infinite else text
+    return " and ".join([text, *bad])
+
+
+def _kinds(item: Range) -> str:
+    return " and ".join(what for count, what in ((item.nan, "NaN"), (item.infinite, "infinity")) if count)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import shown
 from graphlens.analyses.findings import Finding, Place, listed, receive
+from graphlens.analyses.lineage import values_read
 from graphlens.flow import LEAF, Step
 from graphlens.graph import GradGraph
 from graphlens.observation import LeafFact
@@ -16,11 +17,12 @@ from graphlens.observation import LeafFact
 FLAT_OPS = frozenset(
     f"{name}Backward{number}"
     for name in (
-        *("Round", "Sign", "Floor", "Ceil", "Trunc", "FloorDivide"),
+        *("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "FloorDivide"),
         *("Bernoulli", "Normal", "Poisson", "Geometric", "Binomial"),
     )
     for number in range(4)
 )
+_SWITCHES = ("Tensor.requires_grad =", "Tensor.requires_grad_")
 
 
 def fresh_leaves(facts: Facts) -> Iterator[Finding]:
@@ -29,28 +31,36 @@ def fresh_leaves(facts: Facts) -> Iterator[Finding]:
         return
     known = {leaf.value for leaf in facts.seen.leaves if leaf.value is not None and facts.is_unseen(leaf.value)}
     consumed = _differentiated_inside(facts)
-    made: dict[str, list[Step]] = {}
+    consumed |= facts.seen.held
+    made: dict[tuple[str, bool], list[Step]] = {}
+    from_input: set[int] = set()  # computed from what was handed in, and from no leaf that is wanted
     for step in facts.flow.steps:
+        if any(facts.is_unseen(value) or value in from_input for value in values_read(step)):
+            from_input.update(value for value in step.outputs if not facts.lineage.carried[value])
+        # A leaf that was written over, or frozen for a while, is the leaf that it was.
+        known.update(new for old, new in zip(step.written, step.outputs, strict=False) if old in known)
         fresh = [value for value in step.outputs if facts.flow.values[value] & LEAF and value not in known]
-        if step.written and not set(step.written).isdisjoint(known):
-            known.update(fresh)  # a leaf that was written over
-            continue
+        fresh = [value for value in fresh if value not in step.inputs]  # and not merely passed on
         known.update(fresh)
         if step.function in ("Tensor.grad", "Tensor.data =") or consumed.intersection(fresh):
             continue
         if fresh:
-            made.setdefault(facts.place(step).source, []).append(step)
-    for steps in made.values():
+            asked = step.function in _SWITCHES and from_input.issuperset(step.written)
+            made.setdefault((facts.place(step).source, asked), []).append(step)
+    for (_, asked), steps in made.items():
         first, count = steps[0], len(steps)
         times = f" {count:,} times" if count > 1 else ""
+        fix = "leave out requires_grad=True; or make the tensor a parameter in the constructor if it is to be trained"
         yield Finding(
-            "GL102", "warning",
+            # Reentrant checkpoints and saliency maps need a gradient of the input.
+            "GL102", "info" if asked else "warning",
             f"{shown(first.function)} makes a new leaf that requires a gradient{times} inside the forward pass: "
             "its gradient goes nowhere, as nobody holds the leaf.",
             facts.place(first),
             {"leaves": sum(1 for step in steps for value in step.outputs if facts.flow.values[value] & LEAF),
              "function": first.function},
-            "leave out requires_grad=True; or make the tensor a parameter in the constructor if it is to be trained",
+            f"nothing, if the gradient of what was handed in is asked for, as by a reentrant checkpoint; else {fix}"
+            if asked else fix,
         )  # fmt: skip
 
 
@@ -70,16 +80,27 @@ def _differentiated_inside(facts: Facts) -> set[int]:
 def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]:
     """GL104. That nothing reaches the output is said of leaves whose values were changed."""
     reached = facts.seen.reached
+    unsure = {leaf.name for leaf in facts.lost if facts.seen.diagnosed and leaf.name not in facts.seen.dependence}
     rest = [leaf for leaf in facts.lost if leaf.name not in explained and leaf.name not in reached]
-    sure = [leaf for leaf in rest if not facts.seen.dependence.get(leaf.name)]
+    sure = [leaf for leaf in rest if not facts.matters(leaf)]
+    if facts.seen.graph is None:  # what is differentiated has no graph; other outputs may depend on the leaf
+        sure = [leaf for leaf in sure if not facts.seen.dependence.get(leaf.name)]
     parameters = [leaf for leaf in sure if leaf.role == "parameter"]
     inputs = [leaf for leaf in sure if leaf.role != "parameter"]
     for level, leaves, what in (("warning", parameters, "parameter"), ("info", inputs, "input")):
         unused = [leaf for leaf in leaves if not facts.is_used(leaf)]
-        if unused:
+        known = [leaf for leaf in unused if leaf.name not in unsure]
+        if known:
             yield _unused(
-                facts, level, unused, what, "is not used by the forward pass", "are not used by the forward pass"
+                facts, level, known, what, "is not used by the forward pass", "are not used by the forward pass"
             )
+        if len(known) < len(unused):
+            doubt = "; whether the output depends on {} was not measured"
+            yield _unused(
+                facts, level, [leaf for leaf in unused if leaf.name in unsure], what,
+                f"is read by no call that was recorded{doubt.format('it')}",
+                f"are read by no call that was recorded{doubt.format('them')}",
+            )  # fmt: skip
         used = [leaf for leaf in leaves if facts.is_used(leaf) and facts.is_without_effect(leaf)]
         if used:
             yield _unused(

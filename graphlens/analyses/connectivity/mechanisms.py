@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from graphlens.flow import DIFFERENTIABLE, PYTHON, Flow, Step
+from graphlens.flow import DIFFERENTIABLE, PYTHON, REQUIRES_GRAD, Flow, Step
 
 
 class Mechanism(NamedTuple):
@@ -16,7 +16,12 @@ class Mechanism(NamedTuple):
     says_so: bool = False
 
 
+REENTRANT = Mechanism(
+    "a reentrant checkpoint", "runs its function without gradients, and none of its inputs requires one",
+    "pass use_reentrant=False to torch.utils.checkpoint.checkpoint",
+)  # fmt: skip
 _COPIES = "copies the values into a new tensor without history"
+_TO_TEXT = "hands the value on as text, which keeps no history"
 _TO_PYTHON = "hands the value to Python, which keeps no history"
 _STACK = "replace it by torch.stack([...]) (or torch.cat), which stays in the graph"
 _STAY = "keep the computation in torch, and call it for logging only"
@@ -39,17 +44,23 @@ _BY_FUNCTION = {
     "Tensor.__int__": (_TO_PYTHON, _STAY),
     "Tensor.__index__": (_TO_PYTHON, _STAY),
     "Tensor.__complex__": (_TO_PYTHON, _STAY),
+    "Tensor.__format__": (_TO_TEXT, _STAY),
+    "Tensor.__repr__": (_TO_TEXT, _STAY),
     "Tensor.__dlpack__": ("hands the memory to another library, which keeps no history", _STAY),
     "Tensor.__deepcopy__": (
         "copies the values into a new tensor without history",
         "use .clone(), which stays in the graph",
+    ),
+    "torch.autograd.grad": (
+        "computes a gradient that has no graph of its own",
+        "pass create_graph=True to torch.autograd.grad",
     ),
     "Tensor.data =": ("replaces a leaf's values behind autograd's back", "compute with the new tensor itself"),
 }
 FROM_PYTHON = frozenset(
     ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy", "torch.frombuffer", "torch.full")
 )
-TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what == _TO_PYTHON)
+TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what in (_TO_PYTHON, _TO_TEXT))
 _SAYING_SO = {
     "Tensor.detach": "leave out .detach()",
     "torch.detach": "leave out torch.detach()",
@@ -78,6 +89,11 @@ def mechanism_of(flow: Flow, step: Step, outputs: tuple[int, ...]) -> Mechanism:
         return Mechanism(shown(name), *_BY_FUNCTION[name])
     if any(flow.values[value] & PYTHON for value in outputs):
         return Mechanism(shown(name), _TO_PYTHON, _STAY)
+    if step.grad and step.written and step.outputs[0] not in outputs and flow.values[step.outputs[0]] & REQUIRES_GRAD:
+        return Mechanism(
+            shown(name), "writes into memory that it was handed through .data or .detach(), behind autograd's back",
+            "write into the tensor itself, and not into its .data or a detached copy",
+        )  # fmt: skip
     if not any(flow.values[value] & DIFFERENTIABLE for value in outputs):
         if name in _CASTS:
             return Mechanism(
@@ -118,6 +134,7 @@ def shown(function: str) -> str:
             return f".{short}"
         plain = {"__float__": "float()", "__int__": "int()", "__bool__": "bool()", "__index__": "an index",
                  "__complex__": "complex()", "__array__": "numpy.asarray()", "__deepcopy__": "copy.deepcopy()",
+                 "__format__": "an f-string or format()", "__repr__": "str() or print()",
                  "__setitem__": "an assignment to x[…]", "__getitem__": "x[…]"}  # fmt: skip
         return plain.get(short, f".{short}()")
     return f"{function}()"
