@@ -70,6 +70,8 @@ def _verify_instance(reader: Reader, group: Group, iterations: dict[int, list[in
     where = {number: (k, offset) for k, body in enumerate(bodies) for offset, number in enumerate(body)}
     owners: dict[tuple[int, int], int] = {}
     renamed: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in bodies]
+    owners_of_nodes: dict[int, int] = {}
+    renamed_nodes: list[dict[int, int]] = [{} for _ in bodies]
     for offset, model in enumerate(bodies[-1]):
         for body in bodies:
             assert reader.looks[body[offset]] == reader.looks[model]
@@ -95,6 +97,10 @@ def _verify_instance(reader: Reader, group: Group, iterations: dict[int, list[in
             for k, source in enumerate(sources):
                 assert owners.setdefault(source, k) == k
                 assert renamed[k].setdefault(sources[-1], source) == source
+            if len(set(nodes)) > 1:  # two outputs of one node in one iteration are so in each
+                for k, node in enumerate(nodes):
+                    assert owners_of_nodes.setdefault(node, k) == k
+                    assert renamed_nodes[k].setdefault(nodes[-1], node) == node
     # In a round that is not drawn, as the last one, results may go elsewhere: the links say so.
     if drawn:
         _verify_readers(reader, bodies, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from graphlens.analyses.fold import fold
@@ -52,7 +52,7 @@ class Program:
 
 OPS = st.sampled_from(["Mul", "Add", "Tanh", "Exp"])
 READS = st.sampled_from(["nothing", "shared", "own", "hub"])
-STEP = st.tuples(st.just("step"), OPS, READS | st.sampled_from(["port", "back 2", "back 3", "back 5"]))
+STEP = st.tuples(st.just("step"), OPS, READS | st.sampled_from(["port", "back 2", "back 3", "back 5", "far 7"]))
 BLOCK = st.recursive(
     st.lists(STEP, min_size=1, max_size=4),
     lambda inner: st.lists(
@@ -88,14 +88,31 @@ def _extra(program: Program, op: str, reads: str, hub: tuple[str, int]) -> list[
         return [program.leaf(f"shared.{op}")]
     if reads == "own":
         return [program.leaf(f"own.{len(program.leaves)}.{op}")]
-    if reads.startswith("back"):
+    if reads.startswith(("back", "far")):
+        if reads.startswith("far"):  # another output of one of a few nodes
+            program.ports[len(program.functions), 1] = len(program.ports) % 3
         return [("function", max(0, len(program.functions) - int(reads[-1])))]
     if reads == "port":  # as in a loop over the elements of one tensor
         program.ports[len(program.functions), 1] = len(program.ports)
     return [hub]
 
 
+# Read from the second op on, six rounds look alike; the first has another reader, and without it the
+# others no longer read "what was made three rounds before", but twice a Tanh and once a Mul.
+CUT_APART: list[tuple] = [
+    ("step", "Mul", "nothing"),
+    ("step", "Tanh", "shared"),
+    ("loop", 6, [("step", "Mul", "back 5"), ("step", "Mul", "own")]),
+    (
+        "loop",
+        2,
+        [("step", "Mul", "back 5"), ("step", "Tanh", "shared"), ("step", "Mul", "nothing"), ("step", "Tanh", "shared")],
+    ),
+]
+
+
 @settings(max_examples=300, deadline=None)
+@example([("loop", 2, CUT_APART)], [])
 @given(BLOCK, st.lists(st.integers(0, 1000), max_size=3))
 def test_nested_programs_fold_without_loss(block: list[tuple], taps: list[int]):
     program = Program()
@@ -161,6 +178,22 @@ def test_an_altered_iteration_is_never_merged(size: int, count: int, data: st.Da
     if not (odd == 0 and how in ("hub", "twice")):
         assert members == (number,)
     assert max(group.count for group in result.groups) >= (count - 1) // 2 - 1
+
+
+@settings(max_examples=300, deadline=None)
+@example([(0, 0), (0, 1), (1, 1), (1, 0), (2, 0), (3, 0), (2, 1)], 1)  # each like the one before, not all alike
+@example([(1, 0), (2, 1), (3, 0), (4, 1), (5, 0), (6, 1), (0, 0), (0, 1)], 2)  # outputs of two nodes, then of one
+@example([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)], 2)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2)), max_size=40), st.integers(1, 3))
+def test_readers_of_several_outputs_are_told_apart(reads: list[tuple[int, int]], size: int):
+    program = Program()
+    hub = program.op("Hub", program.leaf("x"))
+    split = [program.op("Unbind", hub) for _ in range(8)]
+    state = hub
+    for step, (node, port) in enumerate(reads):
+        program.ports[len(program.functions), 1] = port
+        state = program.op(f"Op{step % size}", state, split[node])
+    verify(fold(program.graph()))
 
 
 @settings(max_examples=200, deadline=None)

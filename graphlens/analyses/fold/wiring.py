@@ -1,18 +1,13 @@
-"""Do consecutive iterations read the same things? The exact check behind a repeat of tokens."""
+"""Which stretches of a repeat are worth a group, where its iterations begin, and what wires them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from graphlens.analyses.fold.matching import Source, matching, source_of
 from graphlens.analyses.fold.repeats import Repeat
 from graphlens.analyses.fold.sequence import ForwardSequence
-
-# How a slot of the body changes from one iteration to the next.
-MOVES = 0  # its source moves along: it is inside the iteration, or in an earlier one
-SHARED = 1  # its source stays: one thing outside that all iterations read
-OWN = 2  # its source is outside, alike, and different in each iteration
 
 # A frame costs as much as three boxes, and each value that it carries from one iteration to the
 # next as much as one; parallel ops, which need no frame but one box drawn as a stack, cost two. A
@@ -24,8 +19,6 @@ STACK = 2
 PAIR = 8
 
 _ROTATIONS = 8  # how many starts of equal merit are looked at
-
-Source = tuple[int, int]  # position, port
 
 
 class Candidate(NamedTuple):
@@ -162,16 +155,30 @@ def _split(sequence: ForwardSequence, start: int, period: int, count: int, carri
     """
     pieces: list[Candidate] = []
     saved = 0
-    while count > 0:
-        length = matching(sequence, start, period, count)
-        for first, alike in _same_outputs(sequence, start, period, length) if length > 1 else ():
-            gain = _gain(sequence, first, period, alike, carried)
-            if gain >= 0:
-                pieces.append(Candidate(first, period, alike))
-                saved += gain
-        start += length * period
-        count -= length
+    for first, alike in _equal_stretches(sequence, start, period, count):
+        gain = _gain(sequence, first, period, alike, carried)
+        if gain >= 0:
+            pieces.append(Candidate(first, period, alike))
+            saved += gain
     return pieces, saved
+
+
+def _equal_stretches(sequence: ForwardSequence, start: int, period: int, count: int) -> list[tuple[int, int]]:
+    """The stretches of at least two iterations that are wired alike and read alike: (start, count) of each.
+
+    What one piece hands on to the next comes from outside once they are cut apart, and there it may
+    be another thing than what the other iterations read. So every piece is looked at again.
+    """
+    done: list[tuple[int, int]] = []
+    waiting = [(start, count)]
+    while waiting:
+        first, length = waiting.pop()
+        wired = matching(sequence, first, period, length)
+        if wired < length:
+            waiting.append((first + wired * period, length - wired))
+        for piece in _same_outputs(sequence, first, period, wired) if wired > 1 else ():
+            (done if piece == (first, wired) else waiting).append(piece)
+    return sorted(done)
 
 
 def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carried: int) -> int:
@@ -191,17 +198,6 @@ def _gain(sequence: ForwardSequence, start: int, period: int, count: int, carrie
     return (count - 1) * (period + len(own)) - cost - carried
 
 
-@dataclass
-class _Slots:
-    """What is known of the wiring after the first two iterations."""
-
-    kinds: list[list[int]]
-    moving: list[bool]  # per place in the body: all of its slots move
-    shared: set[Source]
-    owner: dict[Source, tuple[int, int]]  # source → iteration, the slot that names it
-    namer: dict[int, int]  # own slot → the first slot of the iteration with the same source
-
-
 def may_pay(sequence: ForwardSequence, repeat: Repeat) -> bool:
     """Whether a repeat can hide as much as it costs; cheap, and true for all but short ones."""
     start, end, period = repeat
@@ -209,116 +205,6 @@ def may_pay(sequence: ForwardSequence, repeat: Repeat) -> bool:
         return True
     most = period + (sum(map(len, sequence.sources[start : start + period])) if period < PAIR else 0)
     return end - start >= 2 * period and most >= PAIR
-
-
-def matching(sequence: ForwardSequence, start: int, period: int, count: int) -> int:
-    """How many iterations from `start` on, up to `count`, are wired alike; at least one."""
-    if count < 2:
-        return count
-    slots = _second_iteration(sequence, start, period)
-    if slots is None:
-        return 1
-    for iteration in range(2, count):
-        if not _continues(sequence, slots, start, period, iteration):
-            return iteration
-    return count
-
-
-def _second_iteration(sequence: ForwardSequence, start: int, period: int) -> _Slots | None:
-    found = _Slots([], [], set(), {}, {})
-    entries: dict[Source, Source] = {}
-    number = 0
-    for place in range(start, start + period):
-        kinds: list[int] = []
-        rows = zip(
-            sequence.sources[place + period],
-            sequence.ports[place + period],
-            sequence.sources[place],
-            sequence.ports[place],
-            strict=True,
-        )
-        for source, port, before, port_before in rows:
-            kind = _kind(sequence, (source, port), (before, port_before), start, period)
-            if kind is None:
-                return None
-            kinds.append(kind)
-            if kind == SHARED:
-                found.shared.add((source, port))
-            elif kind == OWN:
-                if not _owns(found, number, 0, (before, port_before)) or not _owns(found, number, 1, (source, port)):
-                    return None
-            elif source < start + period:
-                # A carried value enters the first iteration as one value, however often it is read.
-                entry = (before, port_before)
-                if entries.setdefault((source, port), entry) != entry:
-                    return None
-            number += 1
-        found.kinds.append(kinds)
-        found.moving.append(not any(kinds))
-    return found if found.shared.isdisjoint(found.owner) else None
-
-
-def _kind(sequence: ForwardSequence, now: Source, before: Source, start: int, period: int) -> int | None:
-    """How a slot changes from the first iteration to the second; None if that cannot repeat."""
-    if now[0] >= start + period:
-        return MOVES if (now[0] - period, now[1]) == before else None
-    if before[0] >= start:
-        return None
-    if now[0] >= start:
-        return MOVES
-    if now == before:
-        return SHARED
-    return OWN if _alike(sequence, now, before) else None
-
-
-def _alike(sequence: ForwardSequence, now: Source, before: Source) -> bool:
-    """Whether two sources outside are interchangeable: nodes that look alike, or outputs of one."""
-    if now[0] == before[0]:
-        return True
-    return now[1] == before[1] and sequence.tokens[now[0]] == sequence.tokens[before[0]]
-
-
-def _owns(slots: _Slots, number: int, iteration: int, source: Source) -> bool:
-    """Record an iteration's own source; False if it belongs to another, or is read elsewhere."""
-    owner, namer = slots.owner.setdefault(source, (iteration, number))
-    return owner == iteration and slots.namer.setdefault(number, namer) == namer
-
-
-def _continues(sequence: ForwardSequence, slots: _Slots, start: int, period: int, iteration: int) -> bool:
-    sources, ports, distances = sequence.sources, sequence.ports, sequence.distances
-    place = start + iteration * period
-    number = 0
-    for offset, moving in enumerate(slots.moving):
-        now = place + offset
-        before = now - period
-        if moving:
-            if distances[now] != distances[before] or ports[now] != ports[before]:
-                return False
-            number += len(distances[now])
-            continue
-        kinds = slots.kinds[offset]
-        for index, kind in enumerate(kinds):
-            source, port = sources[now][index], ports[now][index]
-            if kind == MOVES:
-                if source - period != sources[before][index] or port != ports[before][index]:
-                    return False
-            elif kind == SHARED:
-                if source != sources[before][index] or port != ports[before][index]:
-                    return False
-            elif source >= start:
-                # Carried over several iterations: from here on it comes from the first one.
-                if source >= start + period:
-                    return False
-                kinds[index] = MOVES
-                slots.moving[offset] = not any(kinds)
-            elif (
-                not _alike(sequence, (source, port), (sources[before][index], ports[before][index]))
-                or (source, port) in slots.shared
-                or not _owns(slots, number, iteration, (source, port))
-            ):
-                return False
-            number += 1
-    return True
 
 
 def _same_outputs(sequence: ForwardSequence, start: int, period: int, count: int) -> list[tuple[int, int]]:
@@ -402,15 +288,11 @@ def wiring_of(sequence: ForwardSequence, starts: Sequence[int], period: int) -> 
             if node >= shift:
                 continue
             carried = drawn > 0 and node >= first
-            if not carried and _source(sequence, first + offset, slot) == _source(sequence, last + offset, slot):
+            if not carried and source_of(sequence, first + offset, slot) == source_of(sequence, last + offset, slot):
                 continue
             lag = drawn - (node - first) // period if carried else 0
-            given = tuple([_source(sequence, start + offset, slot) for start in starts[: lag or count]])
+            given = tuple([source_of(sequence, start + offset, slot) for start in starts[: lag or count]])
             if lag and entries.setdefault((node, port), given) != given:
                 return None
             wires.append(Wire(place, slot, lag, given))
     return Wiring(drawn, tuple(wires))
-
-
-def _source(sequence: ForwardSequence, place: int, slot: int) -> Source:
-    return sequence.sources[place][slot], sequence.ports[place][slot]
