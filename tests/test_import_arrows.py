@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "graph_json": ({"errors", "graph"}, set()),
     "flow": ({"graph"}, set()),
     "observation": ({"flow", "graph"}, set()),
+    "accuracy": ({"graph"}, {"numpy"}),
     "testing": ({"analyses", "capture", "errors", "views"}, {"torch"}),
     "records": ({"graph"}, {"numpy"}),
     "storage": ({"errors", "files", "graph", "graph_json", "views"}, set()),
@@ -37,10 +38,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     # What a record shows is looked up when somebody asks, so that nothing below loads a view.
     "shown": ({"analyses", "capture", "views"}, set()),
     "notebook": ({"analyses", "errors", "graph", "views"}, set()),
-    "analyses": ({"analyses", "collector", "errors", "flow", "graph", "notebook", "observation", "records", "shown",
-                  "units"}, {"numpy"}),
+    "analyses": ({"accuracy", "analyses", "collector", "errors", "flow", "graph", "notebook", "observation", "records",
+                  "shown", "units"}, {"numpy"}),
     "views": (
-        {"analyses", "errors", "files", "graph", "records", "units", "views"},
+        {"accuracy", "analyses", "errors", "files", "graph", "records", "units", "views"},
         {"matplotlib", "networkx", "numpy", "rich"},
     ),
     "capture": (
@@ -48,9 +49,12 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
          "records", "shown", "subject", "targets"},
         {"numpy", "torch", "torchviz"},
     ),
-    "numerics": ({"capture", "errors", "graph", "numerics", "records"}, {"flint", "numpy", "torch"}),
+    "numerics": (
+        {"accuracy", "analyses", "capture", "collector", "errors", "graph", "numerics", "records"},
+        {"flint", "numpy", "torch"},
+    ),
     "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof"}, {"torch"}),
-    "explaining": ({"analyses", "capture", "errors", "graph", "proof", "subject"}, {"torch"}),
+    "explaining": ({"analyses", "capture", "errors", "graph", "numerics", "proof", "subject"}, {"torch"}),
     "api": (
         {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},
         set(),

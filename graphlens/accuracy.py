@@ -1,0 +1,179 @@
+"""Accuracy: what was measured about the rounding of one run, as plain values; the findings are read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from graphlens.graph import GradGraph
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+    Array = numpy.typing.NDArray[numpy.float64]
+
+
+class Op(NamedTuple):
+    """One op that ran below autograd.
+
+    `name` is that of the aten op ("mv", "linalg_inv_ex"). `node` is the node of the graph whose
+    forward op it is, or whose backward it is part of, None if it belongs to none. `accumulates`
+    says whether it adds up gradients that meet; `node` then sent the later of the two.
+    """
+
+    name: str
+    node: int | None
+    backward: bool
+    accumulates: bool
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Which ops made the error of one quantity, to first order.
+
+    To first order a functional ℓ of a result is off by Σ ⟨∂ℓ/∂v, δv⟩ over the results v of all ops,
+    with δv the rounding of the op alone: its result less the exact result on the same float inputs
+    (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed. 2002, section 1.6 and 3.7; the
+    discrete adjoint method).
+
+    Attributes:
+        functional: which ℓ, in words.
+        total: ℓ of the true error, from the reference; None where that is not known.
+        contributions: per op of `Accuracy.ops` its term of the sum, NaN where it could not be measured.
+        unmeasured: ops whose term could not be measured, and how often they ran.
+    """
+
+    functional: str
+    total: float | None
+    contributions: Array
+    unmeasured: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def net(self) -> float:
+        """The sum of all terms that were measured."""
+        import numpy
+
+        return float(numpy.nansum(self.contributions))
+
+    @property
+    def magnitude(self) -> float:
+        """The sum of their magnitudes."""
+        import numpy
+
+        return float(numpy.nansum(numpy.abs(self.contributions)))
+
+    @property
+    def discrepancy(self) -> float | None:
+        """What first order leaves out: the true total less the sum; None where the total is not known."""
+        return None if self.total is None else self.total - self.net
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An output, the loss or a gradient of the run, held against its true value.
+
+    Attributes:
+        kind: "output", "loss" or "gradient".
+        size: the largest magnitude among the run's entries.
+        error: the largest |entry of the run − true entry|; None where it is not known.
+        norm: the Euclidean norm of the error; None where it is not known.
+        truth: the largest magnitude among the true entries; None where it is not known.
+        is_zero: whether the truth is known to be 0 everywhere, or to be less than 10⁻⁶ of the error.
+        ulps: the largest error in units in the last place of its own entry, in the run's format.
+        digits: significant decimal digits of the largest entry that are right in every entry:
+            −log₁₀(error ÷ truth), from 0 up to what the format holds; None where it has no meaning.
+        significant: the same from runs that were rounded at random, with its 95 % interval; None
+            where no such runs were made.
+        attribution: which ops made the error; None where it was not asked for.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: float
+    error: float | None = None
+    norm: float | None = None
+    truth: float | None = None
+    is_zero: bool = False
+    ulps: float | None = None
+    digits: float | None = None
+    significant: tuple[float, float, float] | None = None
+    attribution: Attribution | None = None
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An op that is known to lose digits, and what it did in this run.
+
+    Attributes:
+        kind: "ill-conditioned", "cancellation", "absorption", "overflow", "underflow", "subnormal" or "cast".
+        ops: places in `Accuracy.ops`: all those of the same op on the same line.
+        evidence: what was measured, as plain values; of several ops that of the worst.
+        shares: per quantity the share of its error that comes through the results of these ops, as
+            ⟨∂ℓ/∂v, error of v⟩ ÷ ℓ of the error; missing where it is not known.
+        made: per quantity the share of its error that these ops made themselves.
+    """
+
+    kind: str
+    ops: tuple[int, ...]
+    evidence: Mapping[str, object]
+    shares: Mapping[str, float] = field(default_factory=dict)
+    made: Mapping[str, float] = field(default_factory=dict)
+
+
+class Branch(NamedTuple):
+    """A decision on data that exact arithmetic would have taken otherwise, or cannot tell; by op and entries."""
+
+    op: int
+    otherwise: int
+    undecided: int
+
+
+@dataclass(frozen=True)
+class TermSum:
+    """A gradient that a leaf receives in several parts, and what their sum leaves of them.
+
+    Attributes:
+        terms: how many parts.
+        magnitude: the largest Σ |part| over the entries.
+        left: the largest |Σ part| ÷ Σ |part| over the entries; 1 if nothing cancels.
+        groups: per op of the nodes that sent the parts: their number, and the Euclidean norm of
+            their sum and the sum of their norms.
+        opposite: the cosine of the angle between the two largest groups' sums; None if there is one.
+    """
+
+    leaf: str
+    terms: int
+    magnitude: float
+    left: float
+    groups: Sequence[tuple[str, int, float, float]]
+    opposite: float | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How exact one run was, and why.
+
+    Attributes:
+        method: "exact", "float64" or "sample": what the true values come from.
+        precision: bits of the exact reference, 53 for float64; None for samples.
+        unit: unit roundoff u of the run's format, half the spacing of the numbers above 1.
+        ops: every op that ran, in order.
+        quantities: outputs first, then the loss, then gradients.
+        notes: what could not be found out, and why.
+    """
+
+    graph: GradGraph
+    method: str
+    precision: int | None
+    unit: float
+    ops: Sequence[Op]
+    quantities: Sequence[Quantity]
+    suspects: Sequence[Suspect] = ()
+    sums: Sequence[TermSum] = ()
+    branches: Sequence[Branch] = ()
+    notes: Sequence[str] = ()
+    seconds: float = 0.0

@@ -1,0 +1,36 @@
+"""Which ops made the error of a result: the rounding of each, times what the result makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from graphlens.accuracy import Attribution
+from graphlens.numerics.study import Study, Target
+
+
+def attribute(study: Study, target: Target) -> Attribution:
+    """The contributions of all ops to the error of one result, along the direction of that error.
+
+    The sum is the first order of the error; what is missing in it are products of two roundings, and
+    the ops named in `unmeasured`.
+    """
+    words, _, total = study.along_error(target)
+    adjoint = study.adjoint(target)
+    contributions = np.zeros(len(study.ops))
+    unmeasured: Counter[str] = Counter()
+    for place, (call, local) in enumerate(zip(study.tape.calls, study.local, strict=True)):
+        for position, value in enumerate(call.outputs):
+            weights = adjoint.get(value) if value is not None else None
+            if weights is None or not weights.any():
+                continue
+            error = None if local is None else local[position]
+            term = float("nan") if error is None else float((weights * error).sum())
+            if not np.isfinite(term):
+                unmeasured[study.ops[place].name] += 1
+                term = float("nan")
+            contributions[place] += term
+    for name, count in study.sensitivities.uncovered.items():
+        unmeasured[name] += count
+    return Attribution(words, total, contributions, dict(unmeasured))

@@ -1,0 +1,95 @@
+"""What is held to be true: the values of a run without its rounding, by one method or another."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from graphlens.capture.tape import Tape
+from graphlens.numerics.exact import Exact
+from graphlens.numerics.shadow import Shadow, is_float
+
+Doubles = npt.NDArray[np.float64]
+
+
+class Reference(Protocol):
+    """The true values of a tape, as far as they are known."""
+
+    @property
+    def method(self) -> str:
+        """ "exact" or "float64"."""
+
+    @property
+    def precision(self) -> int:
+        """Bits."""
+
+    def error(self, value: int) -> Doubles | None:
+        """The run's value less the true one; NaN in entries that are not known, None where none is."""
+
+    def truth(self, value: int) -> Doubles | None:
+        """The true value, rounded once to float64; in the same way."""
+
+    def radius(self, value: int) -> float:
+        """A bound of what the true value may be off by; infinite where it is not known."""
+
+
+class ExactReference:
+    """The balls of a replay."""
+
+    method = "exact"
+
+    def __init__(self, tape: Tape, exact: Exact) -> None:
+        self._tape = tape
+        self.exact = exact
+        self._errors: dict[int, Doubles | None] = {}
+
+    @property
+    def precision(self) -> int:
+        return self.exact.precision
+
+    def error(self, value: int) -> Doubles | None:
+        if value not in self._errors:
+            balls = self.exact.values.get(value)
+            found = None if balls is None else balls.error_of(self._tape.tensors[value])
+            self._errors[value] = None if found is None or (found.size and np.isnan(found).all()) else found
+        return self._errors[value]
+
+    def truth(self, value: int) -> Doubles | None:
+        balls = self.exact.values.get(value)
+        found = None if balls is None else balls.midpoint()
+        return None if found is None or (found.size and np.isnan(found).all()) else found
+
+    def radius(self, value: int) -> float:
+        balls = self.exact.values.get(value)
+        return float("inf") if balls is None else balls.max_radius()
+
+
+class ShadowReference:
+    """A run in float64 beside one in a narrower format. Its own rounding is not known."""
+
+    method = "float64"
+    precision = 53
+
+    def __init__(self, tape: Tape, shadow: Shadow) -> None:
+        self._tape = tape
+
+        self._shadow = shadow
+
+    def error(self, value: int) -> Doubles | None:
+        truth = self.truth(value)
+        if truth is None:
+            return None
+        return np.asarray(self._tape.tensors[value].detach().double().numpy() - truth, dtype=np.float64)
+
+    def truth(self, value: int) -> Doubles | None:
+        tensor = self._shadow.values[value]
+        if not is_float(tensor):
+            return None
+        made: Doubles = tensor.detach().double().numpy()
+        return made
+
+    def radius(self, value: int) -> float:
+        truth = self.truth(value)
+        return float("inf") if truth is None else float(np.abs(truth).max(initial=0.0)) * 2.0**-53

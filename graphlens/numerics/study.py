@@ -1,0 +1,161 @@
+"""One run whose rounding is being studied: its tape, what is true, and what each op did of its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graphlens.accuracy import Op
+from graphlens.capture.tape import Call, Tape
+from graphlens.graph import GradGraph
+from graphlens.numerics.adjoint import Sensitivities
+from graphlens.numerics.arguments import op_name
+from graphlens.numerics.local import local_error
+from graphlens.numerics.reference import Reference
+from graphlens.numerics.shadow import is_float, wide, wide_call
+
+Doubles = npt.NDArray[np.float64]
+Local = Sequence[Doubles | None] | None
+
+
+class Target(NamedTuple):
+    """A result whose exactness is asked about; `kind` is "output", "loss" or "gradient"."""
+
+    name: str
+    kind: str
+    value: int
+
+
+def targets_of(tape: Tape) -> list[Target]:
+    """Outputs first, then what was differentiated, then gradients; each value once."""
+    found: dict[tuple[str, int], Target] = {}
+    seen: set[int] = set()
+    for kind, named in (("output", tape.outputs), ("loss", tape.roots), ("gradient", tape.gradients)):
+        for name, value in named.items():
+            if is_float(tape.tensors[value]) and not (kind == "loss" and value in seen):
+                found[kind, value] = found.get((kind, value), Target(name, kind, value))
+                seen.add(value)
+    return list(found.values())
+
+
+@dataclass
+class Study:
+    """A run and what is known about its rounding; what is asked for is computed once.
+
+    Attributes:
+        reference: what is true; None where nothing is known of it.
+        exactly: whether the rounding of single ops is measured in exact arithmetic, and not in float64.
+        deadline: by `time.perf_counter()`; ops that are looked at later stay unmeasured.
+    """
+
+    tape: Tape
+    graph: GradGraph
+    targets: Sequence[Target]
+    reference: Reference | None
+    exactly: bool
+    deadline: float = math.inf
+    _adjoints: dict[int, tuple[Doubles, Mapping[int, Doubles]]] = field(default_factory=dict)
+
+    @cached_property
+    def ops(self) -> list[Op]:
+        """The tape's calls as plain values."""
+        return [Op(op_name(call), call.node, call.backward, call.accumulates) for call in self.tape.calls]
+
+    @cached_property
+    def made_by(self) -> list[int | None]:
+        """Per value the position of the call that made it; None for a source."""
+        return self.tape.made_by()
+
+    @cached_property
+    def sensitivities(self) -> Sensitivities:
+        """The tape as a differentiable program."""
+        return Sensitivities(self.tape)
+
+    @cached_property
+    def local(self) -> list[Local]:
+        """Per call and result the op's own rounding; see `local_error`."""
+        found: list[Local] = []
+        for place, call in enumerate(self.tape.calls):
+            late = not place % 64 and time.perf_counter() > self.deadline
+            if late:
+                break
+            found.append(self._local(call))
+        return found + [None] * (len(self.tape.calls) - len(found))
+
+    def _local(self, call: Call) -> Local:
+        tensors = self.tape.tensors
+        inputs = [tensors[value] for value in call.inputs]
+        outputs = [None if value is None else tensors[value] for value in call.outputs]
+        return (local_error if self.exactly else wide_local_error)(call, inputs, outputs)
+
+    def error(self, value: int) -> Doubles | None:
+        """The run's value less the true one; None where that is not known."""
+        return None if self.reference is None else self.reference.error(value)
+
+    def along_error(self, target: Target) -> tuple[str, Doubles, float | None]:
+        """A functional of a result: its words, weights, and what it says of the true error.
+
+        The weights are the error divided by its Euclidean norm, so that the functional of the error
+        is that norm; where the error is not known, or 0, a one for every entry.
+        """
+        error = self.error(target.value)
+        norm = float(np.sqrt((error**2).sum())) if error is not None else math.nan
+        if error is not None and math.isfinite(norm) and norm > 0:
+            return "the error's own direction", error / norm, norm
+        shape = tuple(self.tape.tensors[target.value].shape)
+        return "the sum of the entries", np.ones(shape), 0.0 if norm == 0 else None
+
+    def adjoint(self, target: Target) -> Mapping[int, Doubles]:
+        """The derivatives of the functional of `along_error` by every value it depends on."""
+        if target.value not in self._adjoints:
+            _, weights, _ = self.along_error(target)
+            self._adjoints[target.value] = weights, self.sensitivities.of(target.value, weights)
+        return self._adjoints[target.value][1]
+
+    def through(self, target: Target, values: Iterable[int]) -> float | None:
+        """The share of a result's error that comes through some values, each independent of the others."""
+        _, _, total = self.along_error(target)
+        if not total:
+            return None
+        adjoint = self.adjoint(target)
+        whole = 0.0
+        for value in values:
+            error = self.error(value)
+            if error is None:
+                return None
+            if value in adjoint:
+                whole += float((adjoint[value] * error).sum())
+        return whole / total
+
+
+def wide_local_error(
+    call: Call, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor | None]
+) -> list[Doubles | None] | None:
+    """The rounding of one call in a narrow format: its results minus those in float64 on the same inputs.
+
+    In the order of `call.outputs`; None for what is no floating-point tensor, None altogether if the
+    op does not run in float64. The error of the float64 run itself is not known.
+    """
+    if not any(tensor is not None and is_float(tensor) for tensor in outputs):
+        return [None] * len(outputs)
+    with torch.no_grad():
+        made = wide_call(call, [wide(tensor) for tensor in inputs])
+    if made is None:
+        return None
+    found: list[Doubles | None] = []
+    for result, tensor in zip(made, outputs, strict=True):
+        if tensor is None or not is_float(tensor):
+            found.append(None)
+        elif result is None or "empty" in op_name(call):
+            found.append(np.zeros(tuple(tensor.shape)))
+        else:
+            found.append((tensor.detach().double() - result).numpy())
+    return found
