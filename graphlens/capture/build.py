@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.autograd.graph import Node as AutogradNode
 
+from graphlens.capture.attribution import Attribution
 from graphlens.capture.environment import describe_environment
 from graphlens.capture.ledger import Ledger, dtype_name, look_of, op_name
-from graphlens.capture.record import Attribution
 from graphlens.capture.walk import NO_NUMBER, Walk, walk
 from graphlens.collector import paused_collector
 from graphlens.errors import NoGraphError

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import graphlens
+from graphlens.capture.lane import without_recorder
 from graphlens.capture.program import Program, call_user, subject_program, tensors_program
-from graphlens.capture.record import without_recorder
 from graphlens.errors import GraphlensError, TargetError
 from graphlens.lessons import FACTORIES
 from graphlens.subject import Subject

@@ -13,9 +13,9 @@ import torch
 
 import graphlens
 from graphlens.capture import program as program_module
+from graphlens.capture.attribution import Attribution
 from graphlens.capture.module_calls import ModuleStack
 from graphlens.capture.program import recorder_of, subject_program
-from graphlens.capture.record import Attribution
 from graphlens.capture.sites import shown_path
 from graphlens.capture.walk import walk
 from graphlens.lessons import FACTORIES
@@ -179,9 +179,9 @@ def test_the_line_is_the_one_that_anomaly_mode_names(name: str) -> None:
 @pytest.mark.parametrize("fault", ["one number late", "one number early", "the caller's line", "a library is own"])
 @pytest.mark.parametrize("name", ["wasteful", "gpt2"])
 def test_planted_faults_are_seen(fault: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphlens.capture import record, sites
+    from graphlens.capture import lane, sites
 
-    real = record._sequence_number
+    real = lane._sequence_number
     number = sites.Sites.number
     if fault == "the caller's line":
         monkeypatch.setattr(sites.Sites, "number", lambda self, frame: number(self, frame.f_back))
@@ -189,7 +189,7 @@ def test_planted_faults_are_seen(fault: str, name: str, monkeypatch: pytest.Monk
         monkeypatch.setattr(sites, "_TORCH", "/nowhere/")
         monkeypatch.setattr(sites, "_SITES", ())
     else:
-        monkeypatch.setattr(record, "_sequence_number", lambda: real() + (1 if fault == "one number late" else -1))
+        monkeypatch.setattr(lane, "_sequence_number", lambda: real() + (1 if fault == "one number late" else -1))
     if (name, fault) == ("wasteful", "a library is own"):
         pytest.skip("the lesson's lines call torch directly")
 

@@ -24,9 +24,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 import graphlens
-from graphlens.capture import record
+from graphlens.capture import interpose, lane, record
+from graphlens.capture.attribution import AFTER, BEFORE, OUT_OF_SIGHT, THREADS, UNRECORDED, Attribution
+from graphlens.capture.interpose import COMPILED
 from graphlens.capture.program import recorder_of, subject_program
-from graphlens.capture.record import AFTER, BEFORE, COMPILED, OUT_OF_SIGHT, THREADS, UNRECORDED, Recorder
+from graphlens.capture.record import Recorder
 from graphlens.capture.trace import Trace
 from graphlens.errors import GraphlensError
 from graphlens.graph import Node
@@ -97,7 +99,7 @@ def everything() -> dict[str, object]:
         "profile": threading.getprofile(),
         "own profile": sys.getprofile(),
         "thresholds": gc.get_threshold(),
-        "recording": list(record._recording),
+        "recording": list(interpose._recording),
     }
 
 
@@ -129,7 +131,7 @@ def test_everything_is_put_back_after_a_failure(error: type[BaseException]) -> N
     assert everything() == before
 
 
-@pytest.mark.parametrize("place", ["_hooked", "_standing_in", "_placed_warnings", "_watched_threads", "_eager"])
+@pytest.mark.parametrize("place", ["hooked", "standing_in", "placed_warnings", "watched_threads", "eager"])
 def test_everything_is_put_back_if_the_recording_cannot_begin(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything()
 
@@ -165,7 +167,7 @@ def test_a_failure_inside_a_call_shows_no_frame_of_the_recorder_at_its_end() -> 
 
     with pytest.raises(RuntimeError) as caught:
         graphlens.trace(lambda x: x @ torch.ones(7), x(2))
-    frames = record.without_recorder(traceback.extract_tb(caught.value.__traceback__))
+    frames = lane.without_recorder(traceback.extract_tb(caught.value.__traceback__))
     assert frames[-1].filename == __file__
 
 
@@ -459,7 +461,7 @@ def test_a_thread_that_was_not_recorded_is_reported() -> None:
 
 
 def test_numbers_that_two_nodes_of_a_graph_share_are_not_attributed() -> None:
-    claims = record.Attribution((), (), {7: (1, 2, 3), 8: (1, 2, 3)}, {8: 2}, 5, 10)
+    claims = Attribution((), (), {7: (1, 2, 3), 8: (1, 2, 3)}, {8: 2}, 5, 10)
     assert claims.origin(7) == (1, 2, 3)
     assert claims.origin(7, 2) == (None, None, None)
     assert claims.origin(8, 2) == (1, 2, 3)

@@ -32,7 +32,7 @@ def code_in(file: str) -> CodeType:
         ("/home/me/torch/model.py", OWN),
         (f"{Path(graphlens.__file__).parent}_exercise/model.py", OWN),
         (f"{Path(graphlens.__file__).parent}/lessons/chain.py", OWN),
-        (f"{Path(graphlens.__file__).parent}/capture/record.py", SILENT),
+        (f"{Path(graphlens.__file__).parent}/capture/lane.py", SILENT),
         (f"{PACKAGES}/torch/nn/functional.py", FRAMEWORK),
         (f"{PACKAGES}/torch/overrides.py", SILENT),
         (f"{PACKAGES}/torchvision/models/resnet.py", LIBRARY),

@@ -68,11 +68,7 @@ def unseen_scenes(facts: Facts, leaves: Sequence[LeafFact]) -> list[Scene]:
 def unexplained(facts: Facts, scenes: Collection[Scene]) -> list[LeafFact]:
     """The lost leaves that some call read, or whose value is known to matter, and that no scene tells of."""
     explained = {name for scene in scenes for name in facts.lineage.leaves(scene.lost)}
-    return [
-        leaf
-        for leaf in facts.lost
-        if leaf.name not in explained and (facts.is_used(leaf) or facts.matters(leaf))
-    ]
+    return [leaf for leaf in facts.lost if leaf.name not in explained and (facts.is_used(leaf) or facts.matters(leaf))]
 
 
 def scenes_to_try(facts: Facts) -> list[list[int]]:
