@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphlens.analyses.counts import Stats as Stats
     from graphlens.analyses.explanation import Explanation as Explanation
     from graphlens.analyses.fold import FoldedGraph as FoldedGraph
+    from graphlens.analyses.heat import NodeColumn as NodeColumn
     from graphlens.api import compare as compare
     from graphlens.api import fold as fold
     from graphlens.api import lesson as lesson
@@ -40,6 +41,7 @@ _HOMES = {
     "FoldedGraph": "graphlens.analyses.fold",
     "GradGraph": "graphlens.graph",
     "GraphlensError": "graphlens.errors",
+    "NodeColumn": "graphlens.analyses.heat",
     "Stats": "graphlens.analyses.counts",
     "Subject": "graphlens.subject",
     "Trace": "graphlens.capture.trace",

@@ -13,6 +13,7 @@ from graphlens.analyses.comparison import Comparison, compare_records
 from graphlens.analyses.compose import MOST_BOXES, Wish
 from graphlens.analyses.counts import Stats
 from graphlens.analyses.fold import FoldedGraph
+from graphlens.analyses.heat import NodeColumn
 from graphlens.errors import DrawError, NoGraphError, TargetError
 from graphlens.graph import GradGraph
 from graphlens.records import RunRecord
@@ -85,7 +86,7 @@ def render(
     focus: int | None = None,
     radius: int = 2,
     through: str | None = None,
-    heat: str | None = None,
+    heat: str | NodeColumn | None = None,
     group: str = "repeats",
     lines: bool = False,
     direction: str = "forward",
@@ -104,7 +105,8 @@ def render(
         max_boxes: the most boxes to draw; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.
         through: show only what lies between this leaf and the outputs.
-        heat: shade the boxes by "count", saved "bytes" or forward "time", measured once.
+        heat: shade the boxes by "count", saved "bytes" or forward "time", measured once; or by numbers
+            of your own, one for each node, given as a `NodeColumn`.
         group: what gets a frame: what "repeats"; with "module", the calls of modules too.
         lines: whether each box names its line of code.
         direction: "forward" or "backward": the way the arrows point.
@@ -124,13 +126,12 @@ def render(
             raise DrawError(f"{name} must be a whole number ≥ {least}, got {number!r}")
     if focus is not None and type(focus) is not int:
         raise DrawError(f"focus must be the number of a node, got {focus!r}")
-    choices = (("heat", heat, (None, "count", "bytes", "time")), ("direction", direction, ("forward", "backward")))
-    more = (("theme", theme, ("auto", "light", "dark")), ("group", group, ("repeats", "module")))
-    for name, value, known in (*choices, *more):
+    choices = (("direction", direction, ("forward", "backward")), ("theme", theme, ("auto", "light", "dark")))
+    for name, value, known in (*choices, ("group", group, ("repeats", "module"))):
         if value not in known:
             raise DrawError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     wish = Wish(expand, depth, max_boxes, focus, radius, through, group)
-    picture = draw(graph, wish, Look(title, caption, direction, theme, heat, lines))
+    picture = draw(graph, wish, Look(title, caption, direction, theme, lines), heat=heat)
     if path is not None:
         picture.save(path, force=force, dpi=dpi)
     return picture

@@ -10,6 +10,7 @@ import networkx as nx
 import torch
 
 from graphlens.analyses.compose import Wish, compose
+from graphlens.analyses.heat import NodeColumn, heat_of
 from graphlens.analyses.scene import Scene
 from graphlens.capture.build import capture
 from graphlens.graph import GradGraph
@@ -22,8 +23,8 @@ def graph_of(program: Callable[[], torch.Tensor], **names: torch.Tensor) -> Grad
     return capture(program(), names)
 
 
-def scene_of(graph: GradGraph, **wish: object) -> Scene:
-    return compose(graph, Wish(**wish))  # type: ignore[arg-type]
+def scene_of(graph: GradGraph, heat: str | NodeColumn | None = None, **wish: object) -> Scene:
+    return compose(graph, Wish(**wish), heat_of(graph, heat))  # type: ignore[arg-type]
 
 
 def drawn(dot: str) -> nx.DiGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from graphlens.analyses.fold import FoldedGraph, fold
+from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.layout_cost import scene_cost
 from graphlens.analyses.module_frames import ModuleFrames, module_frames
 from graphlens.analyses.places import require_recording
@@ -40,8 +41,10 @@ class Wish:
     group: str = "repeats"
 
 
-def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
+def compose(graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None = None) -> Scene:
     """The scene that the wish asks for; deep groups are closed where it could not be laid out.
+
+    `heat` gives numbers of the nodes of the graph, by which the boxes are to be shaded.
 
     Raises:
         DrawError: the wish names what is not there, or no folding makes the picture small enough.
@@ -61,7 +64,7 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish) -> Scene:
     least = min(most, max((_level(folded, group, modules) for group in expansion.unrolled), default=0))
     scene = None
     for depth in range(most, least - 1, -1):
-        scene = build_scene(folded, replace(expansion, depth=depth), extract, modules)
+        scene = build_scene(folded, replace(expansion, depth=depth), extract, modules, heat)
         if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
             return without_frames(scene) if wish.expand == "raw" else scene
     assert scene is not None

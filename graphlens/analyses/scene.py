@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from graphlens.analyses.fold import FoldedGraph, Group
 from graphlens.analyses.fold.labels import compact_label as compact_label
 from graphlens.analyses.fold.labels import short_op
+from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.module_frames import ModuleFrames
 from graphlens.graph import GradGraph, SavedSums, Source
 
 Path = tuple[tuple[int, int], ...]  # (group, iteration), outer before inner
+_Number = TypeVar("_Number", int, float)
 
 
 class Frame(NamedTuple):
@@ -58,8 +60,9 @@ class SceneBox:
 
     `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
     `forward_ns` is what the forward ops that were timed took, None if none was; `untimed` counts
-    the others. A closed box stands for `count` iterations, which come after `skipped` others, or
-    for a module's calls, and then `count` is 1.
+    the others. `heat` is the sum of the magnitudes in the scene's column, None if it has none of the
+    nodes; `cold` counts those that it does not have, leaves aside. A closed box stands for `count`
+    iterations, which come after `skipped` others, or for a module's calls, and then `count` is 1.
 
     `lines` are the lines of code that its nodes come from, in the order of their first use.
     `module` is the class of a module where each iteration, or the closed box, is a call of it; on
@@ -80,18 +83,24 @@ class SceneBox:
     unknown: int = 0
     forward_ns: int | None = None
     untimed: int = 0
+    heat: float | None = None
+    cold: int = 0
     lines: tuple[Source, ...] = ()
     module: str = ""
 
-    def add(self, saved: SavedSums, forward_ns: int | None = None, *, ran: bool = True) -> None:
+    def add(
+        self, saved: SavedSums, forward_ns: int | None = None, heat: float | None = None, *, ran: bool = True
+    ) -> None:
         """Count one more node; `ran` says whether an op ran for it, which for a leaf none does."""
         each = saved.storage_bytes
         self.each_bytes = each if self.nodes == 0 or self.each_bytes == each else None
         self.nodes += 1
         self.storage_bytes += each
         self.unknown += saved.unknown
-        self.forward_ns = _add_times(self.forward_ns, forward_ns)
+        self.forward_ns = _sum_of_known(self.forward_ns, forward_ns)
         self.untimed += ran and forward_ns is None
+        self.heat = _sum_of_known(self.heat, None if heat is None else abs(heat))
+        self.cold += ran and heat is None
 
 
 @dataclass
@@ -110,6 +119,7 @@ class SceneFrame:
     unknown: int = 0
     forward_ns: int | None = None
     untimed: int = 0
+    heat: float | None = None
     module: str = ""
     calls: int = 0
 
@@ -179,7 +189,10 @@ class Extract:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a drawing needs, in forward order; `focus` is the box that was asked for."""
+    """Everything that a drawing needs, in forward order.
+
+    `focus` is the box that was asked for, `heat` the column by which boxes are shaded.
+    """
 
     graph: GradGraph
     boxes: tuple[SceneBox, ...]
@@ -187,6 +200,7 @@ class Scene:
     arrows: tuple[SceneArrow, ...]
     extract: Extract | None = None
     focus: Key | None = None
+    heat: NodeColumn | None = None
 
     def number(self, box: SceneBox) -> int:
         """The number of a box's first node in the whole graph."""
@@ -201,13 +215,17 @@ def build_scene(
     expansion: Expansion = FOLDED,
     extract: Extract | None = None,
     modules: ModuleFrames | None = None,
+    heat: NodeColumn | None = None,
 ) -> Scene:
-    """Which boxes a picture shows, in which frames, with which arrows between them; with `modules` in their frames."""
+    """Which boxes a picture shows, in which frames, with which arrows between them; with `modules` in their frames.
+
+    `heat` goes by the numbers of the whole graph.
+    """
     graph = folded.graph
     paths = _paths(folded, modules)
     keys = [_key(folded, expansion, path, number) for number, path in enumerate(paths)]
     names = _Names(folded, modules, keys, paths)
-    boxes = _boxes(folded, keys, names)
+    boxes = _boxes(folded, keys, names, _heats(len(graph), heat, extract))
     arrows: dict[tuple[Key, Key, bool], SceneArrow] = {}
     for source, target, _, ports in graph.edges:
         earlier, later = keys[target], keys[source]
@@ -230,7 +248,7 @@ def build_scene(
         arrows[keys[end.node], key, False] = SceneArrow(keys[end.node], key, False, end.shape, 1)
     focus = None if extract is None or extract.focus is None else keys[extract.focus]
     frames = _frames(folded, boxes.values(), names)
-    return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus)
+    return Scene(graph, tuple(boxes.values()), frames, tuple(arrows.values()), extract, focus, heat)
 
 
 def without_frames(scene: Scene) -> Scene:
@@ -250,8 +268,8 @@ def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
     return names
 
 
-def _add_times(one: int | None, other: int | None) -> int | None:
-    """The sum of two times, either of which may not have been measured."""
+def _sum_of_known(one: _Number | None, other: _Number | None) -> _Number | None:
+    """The sum of two measurements, either of which may not have been made."""
     return other if one is None else one if other is None else one + other
 
 
@@ -392,7 +410,16 @@ class _Names:
         return "" if self.modules is None else self.modules.kinds.get(group, "")
 
 
-def _boxes(folded: FoldedGraph, keys: list[Key], names: _Names) -> dict[Key, SceneBox]:
+def _heats(size: int, heat: NodeColumn | None, extract: Extract | None) -> Sequence[float | None]:
+    """The column's value of each node of the part that is shown."""
+    if heat is None:
+        return [None] * size
+    return [heat.values.get(number) for number in (range(size) if extract is None else extract.nodes)]
+
+
+def _boxes(
+    folded: FoldedGraph, keys: list[Key], names: _Names, heats: Sequence[float | None]
+) -> dict[Key, SceneBox]:
     graph = folded.graph
     sums = graph.saved_by_node()
     roles = {item.node: item.role for item in graph.inputs if item.node is not None}
@@ -414,7 +441,7 @@ def _boxes(folded: FoldedGraph, keys: list[Key], names: _Names) -> dict[Key, Sce
                 path, kind, _ = names.of(key)
                 box = SceneBox(key, node.kind, short_op(node.op), node.shape, number, module=f"{path}  {kind}".strip())
             boxes[key] = box
-        box.add(sums[number], node.forward_ns, ran=node.kind != "leaf")
+        box.add(sums[number], node.forward_ns, heats[number], ran=node.kind != "leaf")
         if box.kind == "leaf" or node.kind != "leaf":
             begins.setdefault(key, number)
         if node.source is not None:
@@ -447,8 +474,9 @@ def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox], names: _Names) -> tu
             frame.nodes += box.nodes
             frame.storage_bytes += box.storage_bytes
             frame.unknown += box.unknown
-            frame.forward_ns = _add_times(frame.forward_ns, box.forward_ns)
+            frame.forward_ns = _sum_of_known(frame.forward_ns, box.forward_ns)
             frame.untimed += box.untimed
+            frame.heat = _sum_of_known(frame.heat, box.heat)
     return tuple(frames.values())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphlens.analyses.compose import MOST_BOXES
+from graphlens.analyses.heat import HEATS
 from graphlens.cli.common import build_program, force_option, load_saved, progressing, target_options
 from graphlens.errors import DrawError, NoGraphError
 from graphlens.files import check_writable, write_bytes
@@ -39,7 +40,7 @@ _HOW = ("what repeats drawn once", "nothing folded")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
 @click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
 @click.option(
-    "--heat", type=click.Choice(["count", "bytes", "time"]), help="Shade by nodes, saved bytes, or forward time."
+    "--heat", type=click.Choice(HEATS), help="Shade by nodes, saved bytes, or forward time."
 )
 @click.option(
     "--group",
@@ -185,7 +186,7 @@ def _draw_raw(
 def _draw_folded(target: str, suffix: str, graph: GradGraph, options: dict[str, Any]) -> tuple[bytes, int]:
     from graphlens.views.picture import draw
 
-    picture = draw(graph, _wish(options), _look(target, options), target)
+    picture = draw(graph, _wish(options), _look(target, options), target, options["heat"])
     return picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes)
 
 
@@ -211,6 +212,5 @@ def _look(target: str, options: dict[str, Any]) -> Look:
         caption=options["caption"],
         direction=options["direction"],
         theme=options["theme"],
-        heat=options["heat"],
         lines=options["lines"],
     )

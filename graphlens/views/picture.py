@@ -9,9 +9,10 @@ from pathlib import Path
 
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import FoldedGraph
+from graphlens.analyses.heat import NodeColumn, heat_of
 from graphlens.analyses.places import require_recording
 from graphlens.analyses.scene import Scene
-from graphlens.errors import DrawError, MeasureError
+from graphlens.errors import DrawError
 from graphlens.files import check_writable, write_bytes
 from graphlens.graph import GradGraph
 from graphlens.views import layout
@@ -102,8 +103,13 @@ class Picture:
         return bundle
 
 
-def draw(graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "") -> Picture:
+def draw(
+    graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "", heat: str | NodeColumn | None = None
+) -> Picture:
     """Compose and draw a picture of a graph; `name` is how the picture calls it.
+
+    Args:
+        heat: what to shade the boxes by; see `graphlens.analyses.heat`.
 
     Raises:
         DrawError: it cannot be drawn so.
@@ -112,12 +118,8 @@ def draw(graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "")
     whole = graph.graph if isinstance(graph, FoldedGraph) else graph
     if look.lines:
         require_recording(whole, "naming lines of code")
-    if look.heat == "time" and all(node.forward_ns is None for node in whole.nodes):
-        raise MeasureError(
-            "shading by time needs the times of the forward ops, and this graph tells none; name the target that it "
-            "was captured from, or use graphlens.trace(model, inputs, times=True)"
-        )
-    return Picture(compose(graph, wish), look, name or str(whole.meta.get("target") or "graph"))
+    scene = compose(graph, wish, heat_of(whole, heat))
+    return Picture(scene, look, name or str(whole.meta.get("target") or "graph"))
 
 
 def check_suffix(suffix: str) -> None:

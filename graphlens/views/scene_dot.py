@@ -12,7 +12,7 @@ from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, Sc
 from graphlens.analyses.stacks import stacks
 from graphlens.graph import shape_text
 from graphlens.units import bytes_text, count_text, nodes_text, percent_text, seconds_text
-from graphlens.views.heat import HEATS, heat_step
+from graphlens.views.heat import cold_text, heat_legend, heat_step
 from graphlens.views.markup import bold, label, small, stack, text, wrapped
 from graphlens.views.palette import DARK, LIGHT, Palette
 from graphlens.views.scene_text import (
@@ -40,7 +40,6 @@ class Look:
     caption: str = ""
     direction: str = "forward"
     theme: str = "auto"
-    heat: str | None = None
     lines: bool = False
 
 
@@ -99,8 +98,7 @@ class _Writer:
         self.look = look
         self.palette: Palette = DARK if look.theme == "dark" else LIGHT
         self.names = _names(scene)
-        self.heat = HEATS[look.heat] if look.heat else None
-        values = [self.heat.value(box) or 0 for box in scene.boxes] if self.heat else []
+        values = [box.heat or 0 for box in scene.boxes]
         self.most, self.whole = max(values, default=0), sum(values)
         self.stacks = {chain[0]: chain for chain in stacks(scene)}
         self.stacked = {key for chain in self.stacks.values() for key in chain[1:]}
@@ -189,10 +187,9 @@ class _Writer:
         if self.scene.extract:
             lines.append(text(part_text(self.scene.extract)))
         lines.append(text(" · ".join(facts)))
-        if self.heat:
-            lines.append(small(f"the stronger the orange, the larger the share of all {self.heat.unit}, in percent"))
-            if any(self.heat.value(box) is None for box in self.scene.boxes if box.kind not in ("leaf", "output")):
-                lines.append(small("boxes without a share and without orange were not measured"))
+        if self.scene.heat is not None:
+            missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
+            lines += map(small, heat_legend(self.scene.heat, self.whole, missing))
         if self.stacks:
             lines.append(small("of boxes that touch, each reads the one above it and nothing else"))
         return label(lines)
@@ -211,10 +208,9 @@ class _Writer:
     def _colours(self, box: SceneBox) -> tuple[str, str, str]:
         """Fill, line, and the classes that give both their dark tones."""
         fill, line = self.palette.boxes[box.kind]
-        value = self.heat.value(box) if self.heat and box.kind != "output" else None
-        if value is None:
+        if box.heat is None:
             return fill, line, f"gl-{box.kind}"
-        step = heat_step(value, self.most)
+        step = heat_step(box.heat, self.most)
         return self.palette.heat[step], line, f"gl-{box.kind} gl-heat{step}"
 
     def _stack(self, chain: tuple[Key, ...]) -> str:
@@ -252,7 +248,7 @@ class _Writer:
 
     def _details(self, box: SceneBox) -> str:
         carried = "carried on" if box.key in self.carried_on else ""
-        parts = (self._count(box), self._saves(box), _time(box), self._share(box), carried)
+        parts = (self._count(box), self._saves(box), _time(box), self._share(box), cold_text(box), carried)
         return " · ".join(part for part in parts if part)
 
     def _name(self, box: SceneBox) -> str:
@@ -279,9 +275,8 @@ class _Writer:
             return f"saves {bytes_text(box.each_bytes)} each"
         return f"saves {bytes_text(box.storage_bytes)}{' in all' if box.nodes > 1 else ''}"
 
-    def _share(self, box: SceneBox) -> str:
-        value = self.heat.value(box) if self.heat and box.kind != "output" else None
-        return percent_text(value, self.whole) if value else ""
+    def _share(self, item: SceneBox | SceneFrame) -> str:
+        return percent_text(item.heat, self.whole) if item.heat else ""
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.
@@ -315,6 +310,8 @@ class _Writer:
             sizes += f" · {'≥ ' if frame.unknown else ''}{bytes_text(frame.storage_bytes)}"
         if (time := _time(frame)) != "":
             sizes += f" · {time}"
+        if (share := self._share(frame)) != "":
+            sizes += f" · {share}"
         if any(self.frames[frame.frames[:depth]].count > 1 for depth in range(1, len(frame.frames))):
             sizes += " in all"  # its count is that of one iteration around it
         if frame.is_module:

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 
 from graphlens.analyses.scene import Extract, Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
 from graphlens.graph import shape_text
-from graphlens.units import bytes_text, count_text, nodes_text
+from graphlens.units import bytes_text, count_text, nodes_text, percent_text
+from graphlens.views.heat import amount_text, cold_text
 
 
 def scene_text(scene: Scene, title: str = "", *, lines: bool = False) -> str:
@@ -21,7 +22,8 @@ def scene_text(scene: Scene, title: str = "", *, lines: bool = False) -> str:
     reads: dict[Key, list[SceneArrow]] = {}
     for arrow in scene.arrows:
         reads.setdefault(arrow.later, []).append(arrow)
-    told = [f"{title}: {_size(scene)}" if title else _size(scene), ""]
+    told = [f"{title}: {_size(scene)}" if title else _size(scene), *_shares_of(scene), ""]
+    whole = _whole(scene)
     opened: tuple[Frame, ...] = ()
     for box in boxes:
         around = box.key.frames
@@ -30,8 +32,9 @@ def scene_text(scene: Scene, title: str = "", *, lines: bool = False) -> str:
             told.append(f"{'  ' * depth}{_frame_line(frames[around[: depth + 1]], frames)}")
         opened = around
         line = _box_line(box, called, reads.get(box.key, []), made_by(box, frames))
-        where = f"  {lines_text(box)}".rstrip() if lines else ""
-        told.append(f"{'  ' * len(around)}{line}{where}")
+        heat = ", ".join(part for part in (percent_text(box.heat, whole) if box.heat else "", cold_text(box)) if part)
+        behind = [heat, lines_text(box) if lines else ""]
+        told.append("  ".join([f"{'  ' * len(around)}{line}", *(part for part in behind if part)]))
     return "\n".join(told) + "\n"
 
 
@@ -58,6 +61,8 @@ def describe(scene: Scene, title: str) -> str:
     if carried:
         arrows = "1 arrow leads" if len(carried) == 1 else f"{count_text(len(carried))} arrows lead"
         sentences.append(f"{arrows} from one repeat to the next.")
+    if scene.heat is not None:
+        sentences.append(f"Shaded by the share of all {scene.heat.title}.")
     outputs = [box.title for box in scene.boxes if box.kind == "output"]
     if outputs:
         sentences.append(f"Output: {', '.join(outputs)}.")
@@ -223,6 +228,16 @@ def _frame_line(frame: SceneFrame, frames: Mapping[tuple[Frame, ...], SceneFrame
     at_least = "at least " if frame.unknown else ""
     sizes = f"{calls}{nodes_text(frame.nodes)}, {at_least}{bytes_text(frame.storage_bytes)}"
     return f"{name}{frame_title(frame, frames)}  ({sizes})"
+
+
+def _whole(scene: Scene) -> float:
+    return sum(box.heat or 0 for box in scene.boxes)
+
+
+def _shares_of(scene: Scene) -> list[str]:
+    if scene.heat is None:
+        return []
+    return [f"Shown is the share of all {scene.heat.title}, in percent; all: {amount_text(_whole(scene), scene.heat)}"]
 
 
 def _in_brackets(arrow: SceneArrow) -> str:

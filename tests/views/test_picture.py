@@ -84,7 +84,7 @@ def test_dpi_sets_the_size_of_a_png(no_dot: None) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"heat": "colour"}, "heat must be one of None, 'count', 'bytes', 'time', got 'colour'"),
+        ({"heat": "colour"}, "heat must be one of None, 'count', 'bytes', 'time', or a NodeColumn, got 'colour'"),
         ({"group": "op"}, "group must be one of 'repeats', 'module', got 'op'"),
         ({"direction": "up"}, "direction must be one of 'forward', 'backward', got 'up'"),
         ({"theme": "blue"}, "theme must be one of 'auto', 'light', 'dark', got 'blue'"),

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from graphlens.analyses.fold.labels import short_op
+from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.scene import Scene
 from graphlens.capture.build import capture
 from graphlens.capture.torchviz_dot import torchviz_dot
 from graphlens.graph import GradGraph
 from graphlens.views import layout
-from graphlens.views.heat import HEATS, Heat, heat_step
+from graphlens.views.heat import heat_step
 from graphlens.views.palette import DARK, LIGHT, MIDDLE_GREY
 from graphlens.views.scene_dot import Look, box_tips, scene_dot
 from tests.builders import captured, lesson_loss, small_graph, small_parts
@@ -68,7 +69,7 @@ SCENES = {
 @pytest.mark.parametrize("name", SCENES)
 def test_layout_programs_draw_every_box(program: str, name: str) -> None:
     scene = SCENES[name]()
-    dot = scene_dot(scene, Look(title=name, caption="below", heat="count"))
+    dot = scene_dot(scene, Look(title=name, caption="below"))
     root = ElementTree.fromstring(layout.lay_out(dot, "svg"))
     titles = {title.text for title in root.iter(f"{SVG}title")}
 
@@ -145,7 +146,7 @@ def test_long_names_are_broken_and_shortened() -> None:
 def test_equal_graphs_give_equal_text_in_every_process() -> None:
     code = (
         "from tests.drawing import *; from graphlens.views.scene_dot import *; "
-        "print(scene_dot(scene_of(graph_of(nested_loops)), Look('t', 'c', heat='bytes')))"
+        "print(scene_dot(scene_of(graph_of(nested_loops), 'bytes'), Look('t', 'c')))"
     )
     one, two = (
         subprocess.run(
@@ -202,13 +203,14 @@ def test_themes() -> None:
 
 @pytest.mark.parametrize("heat", ["count", "bytes"])
 def test_shares_add_up_to_all(heat: str) -> None:
-    scene = scene_of(graph_of(lambda: ensemble()[0]))
-    graph = drawn(scene_dot(scene, Look(heat=heat)))
+    scene = scene_of(graph_of(lambda: ensemble()[0]), heat)
+    graph = drawn(scene_dot(scene, Look()))
     shares = [float(share) for _, words in graph.nodes("words")
               for share in re.findall(r"([\d.]+) %", " ".join(words))]  # fmt: skip
 
-    values = [HEATS[heat].value(box) for box in scene.boxes]
+    values = [box.nodes if heat == "count" else box.storage_bytes for box in scene.boxes]
     assert len(shares) == sum(value > 0 for value in values)
+    assert sorted(shares) == sorted(round(100 * value / sum(values), 1) for value in values if value)
     assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
 
 
@@ -222,7 +224,7 @@ def test_heat_steps(value: int, step: int) -> None:
 
 def test_equal_shares_are_shaded_alike() -> None:
     # Both Mv of the chain save 14.3 %, one of them 200 B more than the other.
-    dot = scene_dot(scene_of(captured(lambda: lesson_loss("wasteful", n=10_000))), Look(heat="bytes"))
+    dot = scene_dot(scene_of(captured(lambda: lesson_loss("wasteful", n=10_000)), "bytes"), Look())
     shades = {re.findall(r"gl-heat\d", line)[0] for line in dot.splitlines() if "14.3" in line}
     assert shades == {"gl-heat1"}
 
@@ -340,21 +342,18 @@ def test_frames_add_their_times_up() -> None:
         assert (frame.forward_ns, frame.untimed) == (1000 * frame.nodes, 0)
 
 
-def test_a_heat_of_which_not_everything_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "graphlens.views.scene_dot.HEATS", {"time": Heat(lambda box: box.forward_ns, "measured forward time")}
-    )
-    scene = measured(scene_of(small_graph()), 300, 100)
-    dot = scene_dot(scene, Look(heat="time"))
+def test_a_heat_of_which_not_everything_was_measured() -> None:
+    functions = [number for number, node in enumerate(small_graph().nodes) if node.kind != "leaf"]
+    column = NodeColumn("measured forward time", "ns", dict(zip(functions, (300, 100), strict=False)))
+    dot = scene_dot(scene_of(small_graph(), column), Look())
 
     assert "75.0 %" in words_of(dot)
     assert "25.0 %" in words_of(dot)
     assert len(re.findall(r"gl-heat\d", dot)) == 2  # neither leaves nor what was not measured
-    assert "share of all measured forward time" in dot
+    assert "share of all measured forward time, in percent; all: 400 ns" in dot
     assert "were not measured" in dot
-    for box in (whole := scene_of(small_graph())).boxes:
-        box.forward_ns = 1
-    assert "were not measured" not in scene_dot(whole, Look(heat="time"))
+    whole = NodeColumn("time", "ns", dict.fromkeys(functions, 1))
+    assert "were not measured" not in scene_dot(scene_of(small_graph(), whole), Look())
 
 
 def shared_leaf() -> torch.Tensor:
@@ -367,16 +366,15 @@ def shared_leaf() -> torch.Tensor:
 
 def test_each_copy_of_a_leaf_states_the_share_of_the_leaf() -> None:
     graph = graph_of(shared_leaf)
-    scene = scene_of(graph, expand="raw")
-    dot = scene_dot(scene, Look(heat="count"))
+    dot = scene_dot(scene_of(graph, "count", expand="raw"), Look())
 
     copies = [words_of(line) for line in dot.splitlines() if "dashed" in line]
     assert len(copies) == 5
     for copy in copies:
         assert f"{100 / len(graph):.1f} % · drawn 5 times" in copy
         assert "gl-heat5" in copy
-    assert "drawn 5 times" not in scene_dot(scene, Look())  # without heat there is no share to explain
-    assert "drawn 5 times" not in scene_dot(scene, Look(heat="bytes"))  # a leaf saves nothing
+    for heat in (None, "bytes"):  # without heat there is no share to explain, and a leaf saves nothing
+        assert "drawn 5 times" not in scene_dot(scene_of(graph, heat, expand="raw"), Look())
 
 
 def test_boxes_that_touch_are_the_boxes_of_the_chain_in_order(program: str) -> None:
@@ -404,8 +402,7 @@ def test_pointing_at_a_stack_tells_all_its_nodes() -> None:
 
 
 def test_every_box_of_a_stack_has_its_own_shade_and_share() -> None:
-    scene = SCENES["large"]()
-    lines = scene_dot(scene, Look(heat="bytes")).splitlines()
+    lines = scene_dot(scene_of(graph_of(long_chain), "bytes", expand="raw"), Look()).splitlines()
     [stack] = [line for line in lines if "gl-stack" in line and "Sin" in line]
     cells = re.findall(r'bgcolor="(#\w+)"[^>]*>(\w+)(.*?)</td>', stack)
     assert len(cells) == 40
