@@ -15,16 +15,19 @@ from graphlens.analyses.explanation import TOPICS, Explanation
 from graphlens.analyses.findings import Finding, most_serious_first
 from graphlens.analyses.overhead import overhead_findings
 from graphlens.analyses.redundancy import redundancy
+from graphlens.analyses.rounding import rounding_findings
 from graphlens.capture.costing import measure_costs
 from graphlens.capture.listing import listing_of
 from graphlens.capture.machine import calibrate
 from graphlens.capture.program import Program, subject_program
+from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.capture.trace import Trace, observe
 from graphlens.capture.verifying import verifier
 from graphlens.errors import MeasureError, TargetError
 from graphlens.graph import GradGraph
+from graphlens.numerics.rounding import measure_accuracy
 from graphlens.proof import prove as proving
 from graphlens.subject import Subject
 
@@ -36,6 +39,7 @@ def explain(
     topics: Sequence[str] = TOPICS,
     prove: bool = False,
     repeats: int = 5,
+    reference: str = "auto",
     **kwargs: Any,
 ) -> Explanation:
     """Say why the gradients of a module (or a `Subject`) are slow, heavy, inexact or missing.
@@ -45,6 +49,8 @@ def explain(
         topics: some of "gradients", "waste" and "rounding".
         prove: whether a shorter program is to be written and measured; see `Explanation.proof`.
         repeats: timed runs of each kind.
+        reference: where true values come from: "exact" arithmetic, a run in "float64", runs that are
+            rounded at random ("sample"), or the first of them that fits ("auto").
 
     Raises:
         TargetError: there is no such topic.
@@ -55,7 +61,7 @@ def explain(
     if not isinstance(subject, Subject):
         name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
         subject = Subject(subject, args, kwargs, loss, name=name)
-    return explain_program(subject_program(subject), topics=topics, proves=prove, repeats=repeats)
+    return explain_program(subject_program(subject), topics=topics, proves=prove, repeats=repeats, reference=reference)
 
 
 def explain_program(
@@ -64,6 +70,7 @@ def explain_program(
     topics: Sequence[str] = TOPICS,
     proves: bool = False,
     repeats: int = 5,
+    reference: str = "auto",
     progress: Progress = lambda _: None,
 ) -> Explanation:
     """Run a program again and again, and say what was found.
@@ -72,6 +79,7 @@ def explain_program(
         topics: some of `TOPICS`.
         proves: whether a shorter program is to be written and measured.
         repeats: timed runs.
+        reference: where true values come from, see `measure_accuracy`.
     """
     with _one_beginning():
         trace = observe(program, times=True, diagnose="gradients" in topics, progress=progress)
@@ -81,14 +89,26 @@ def explain_program(
         found = replace(found, verdicts=connectivity.verdicts, gradients=connectivity.findings)
     if trace.graph is None:
         return found
+    tape = None
+    if "waste" in topics or "rounding" in topics:
+        try:
+            progress(f"{program.name}: writing down its ops")
+            with _one_beginning():
+                tape = record_tape(program, trace.graph)
+        except MeasureError as error:
+            found = replace(found, notes=(*found.notes, str(error)))
     if "waste" in topics:
-        found = _waste(found, program, trace, trace.graph, proves=proves, repeats=repeats, progress=progress)
+        found = _waste(found, program, trace, trace.graph, tape, proves=proves, repeats=repeats, progress=progress)
+    if "rounding" in topics and tape is not None:
+        with _one_beginning():
+            accuracy = measure_accuracy(program, trace.graph, tape=tape, method=reference, progress=progress)
+        found = replace(found, accuracy=accuracy, rounding=rounding_findings(accuracy))
     return found
 
 
 def _waste(
-    found: Explanation, program: Program, trace: Trace, graph: GradGraph, *, proves: bool, repeats: int,
-    progress: Progress,
+    found: Explanation, program: Program, trace: Trace, graph: GradGraph, tape: Tape | None, *, proves: bool,
+    repeats: int, progress: Progress,
 ) -> Explanation:  # fmt: skip
     costed = graph
     findings: list[Finding] = []
@@ -102,12 +122,7 @@ def _waste(
             findings += overhead_findings(costed, table.machine)
     except MeasureError as error:
         notes.append(str(error))
-    try:
-        progress(f"{program.name}: writing down its ops")
-        with _one_beginning():
-            tape = record_tape(program, graph)
-    except MeasureError as error:
-        notes.append(str(error))
+    if tape is None:
         return replace(found, waste=tuple(findings), notes=tuple(notes))
     progress(f"{program.name}: looking for what is done twice")
     redundant = redundancy(listing_of(tape), costed, verifier(tape))

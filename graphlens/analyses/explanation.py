@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphlens.accuracy import Accuracy
 from graphlens.analyses.connectivity import Verdict
 from graphlens.analyses.cost import CostTable
 from graphlens.analyses.findings import Finding
@@ -26,6 +27,7 @@ class Explanation(Report):
         verdicts: per input and parameter whether it receives a gradient.
         costs, run: the time of the nodes, and how it was measured; None where it could not be.
         proof: the shorter program and its measurement, if that was asked for.
+        accuracy: the errors of the results and who made them; None where they were not asked for.
         notes: what could not be found out, and why.
     """
 
@@ -40,6 +42,7 @@ class Explanation(Report):
     costs: CostTable | None = None
     run: CostRun | None = None
     proof: Proof | None = None
+    accuracy: Accuracy | None = None
     notes: Sequence[str] = ()
 
     @property

@@ -28,6 +28,13 @@ from graphlens.targets import parse_target
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write the shorter program (.py); implies --prove.",
 )
+@click.option(
+    "--reference",
+    type=click.Choice(["auto", "exact", "float64", "sample"]),
+    default="auto",
+    show_default=True,
+    help="Where true values come from, for the topic rounding.",
+)
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Timed runs of each kind.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def explain(
@@ -38,6 +45,7 @@ def explain(
     topics: tuple[str, ...],
     proves: bool,
     output: Path | None,
+    reference: str,
     repeats: int,
     force: bool,
 ) -> None:
@@ -68,8 +76,9 @@ def explain(
 
         with user_code(parsed, "the backward pass"):
             explanation = explain_program(
-                program, topics=chosen, proves=proves or output is not None, repeats=repeats, progress=progress
-            )
+                program, topics=chosen, proves=proves or output is not None, repeats=repeats, reference=reference,
+                progress=progress,
+            )  # fmt: skip
     if output is not None:
         proof = explanation.proof
         if proof is None or not proof.code:

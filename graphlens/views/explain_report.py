@@ -16,6 +16,7 @@ from graphlens.units import count_text, percent_text, seconds_text
 from graphlens.views.check_report import findings_text
 from graphlens.views.opening import next_steps, opening
 from graphlens.views.proof_report import proof_parts
+from graphlens.views.rounding_report import rounding_parts
 from graphlens.views.table import heading, paragraph, table, to_text
 
 _MOST_ROWS = 5
@@ -48,6 +49,8 @@ def _parts(explanation: Explanation, width: int) -> Iterator[RenderableType]:
             yield from proof_parts(explanation.proof, width)
     if "rounding" in explanation.topics and explanation.graph is not None:
         yield heading("\nHow exact the numbers are")
+        if explanation.accuracy is not None:
+            yield from rounding_parts(explanation.accuracy, width)
         yield from _findings(explanation.rounding, width)
     for note in explanation.notes:
         yield paragraph(printable(f"\n{note}"), width=width)

