@@ -7,17 +7,25 @@ from collections import Counter
 import numpy as np
 
 from graphlens.accuracy import Attribution
-from graphlens.numerics.study import Study, Target
+from graphlens.numerics.study import Doubles, Study, Target
 
 
-def attribute(study: Study, target: Target) -> Attribution:
+def attribute(study: Study, target: Target, weights: Doubles | None = None) -> Attribution:
     """The contributions of all ops to the error of one result, along the direction of that error.
 
     The sum is the first order of the error; what is missing in it are products of two roundings, and
     the ops named in `unmeasured`.
+
+    Args:
+        weights: of the result's entries, for another functional than the error's own direction.
     """
-    words, _, total = study.along_error(target)
-    adjoint = study.adjoint(target)
+    if weights is None:
+        words, _, total = study.along_error(target)
+        adjoint = study.adjoint(target)
+    else:
+        error = study.error(target.value)
+        words, total = "given weights", None if error is None else float((weights * error).sum())
+        adjoint = study.sensitivities.of(target.value, weights)
     contributions = np.zeros(len(study.ops))
     unmeasured: Counter[str] = Counter()
     for place, (call, local) in enumerate(zip(study.tape.calls, study.local, strict=True)):

@@ -49,9 +49,7 @@ def cost_csv(costs: CostTable) -> str:
     return stream.getvalue()
 
 
-def _parts(
-    title: str, graph: GradGraph, costs: CostTable, run: CostRun, width: int
-) -> Iterator[RenderableType]:
+def _parts(title: str, graph: GradGraph, costs: CostTable, run: CostRun, width: int) -> Iterator[RenderableType]:
     yield from opening(title, graph, graph.meta.get("threads"), width)
     yield Text("")
     whole = costs.total.spent_ns or 0

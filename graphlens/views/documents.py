@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from graphlens.analyses.timeline import Flame
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.memory_report import objects_bytes
+from graphlens.views.plain import number
+from graphlens.views.rounding_document import accuracy_document
 
 if TYPE_CHECKING:
     import numpy
@@ -40,7 +41,7 @@ def run_document(run: RunRecord) -> dict[str, Any]:
     return {
         "target": run.target,
         "outputs": {name: _tensor(value) for name, value in run.outputs.items()},
-        "loss": _number(run.loss),
+        "loss": number(run.loss),
         "gradients": {name: _gradient(gradient) for name, gradient in run.gradients.items()},
         "time": {"forward": _timing(run.forward), "backward": _timing(run.backward)},
         "threads": run.threads,
@@ -70,6 +71,7 @@ def explain_document(explanation: Explanation) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in explanation.findings],
         "time": {"backward": None if run is None else _timing(run.plain)},
         "proof": None if proof is None else _proof(proof),
+        "accuracy": None if explanation.accuracy is None else accuracy_document(explanation.accuracy),
         "threads": explanation.threads,
         "notes": list(explanation.notes),
     }
@@ -126,7 +128,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _evidence(value: Any) -> Any:
     """Evidence as JSON can hold it."""
     if isinstance(value, float):
-        return _number(value)
+        return number(value)
     if isinstance(value, Mapping):
         return {str(key): _evidence(item) for key, item in value.items()}
     return [_evidence(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -155,9 +157,7 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
     }
 
 
-def cost_document(
-    target: str, costs: CostTable, run: CostRun, findings: Sequence[Finding] = ()
-) -> dict[str, Any]:
+def cost_document(target: str, costs: CostTable, run: CostRun, findings: Sequence[Finding] = ()) -> dict[str, Any]:
     """`graphlens stats --cost --json`. Nanoseconds, FLOPs, bytes; null where not measured or not counted."""
     machine = costs.machine
     return {
@@ -256,7 +256,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
             for reason in comparison.reasons
         ],
         "budgets": {
-            budget.name: {"ratio": _number(budget.ratio), "limit": budget.limit, "exceeded": budget.is_exceeded}
+            budget.name: {"ratio": number(budget.ratio), "limit": budget.limit, "exceeded": budget.is_exceeded}
             for budget in budgets
         },
     }
@@ -287,7 +287,7 @@ def _point(point: Point) -> dict[str, Any]:
             "saved_storage_bytes": side.saved,
             "not_available": side.unsized,
             "time": {"forward": _timing(side.forward), "backward": _timing(side.backward)},
-            "loss": _number(side.loss),
+            "loss": number(side.loss),
             "threads": side.threads,
             "options": _evidence(side.options),
             "notes": list(side.notes),
@@ -311,7 +311,7 @@ def _gap(gap: Gap | None) -> dict[str, Any] | None:
     return {
         "max_abs_diff": gap.max_abs,
         "relative": gap.relative,
-        "one_sided": {name: _number(size) for name, size in gap.one_sided.items()},
+        "one_sided": {name: number(size) for name, size in gap.one_sided.items()},
         "note": gap.note,
     }
 
@@ -329,9 +329,9 @@ def _law(law: Law, names: Sequence[str]) -> dict[str, Any]:
         "power": None
         if power is None
         else {
-            "exponent": _number(power.exponent),
-            "standard_error": _number(power.error),
-            "factor": _number(power.factor),
+            "exponent": number(power.exponent),
+            "standard_error": number(power.error),
+            "factor": number(power.factor),
             "r_squared": power.r_squared,
             "points": power.points,
             "from": power.low,
@@ -340,10 +340,10 @@ def _law(law: Law, names: Sequence[str]) -> dict[str, Any]:
         "line": None
         if line is None
         else {
-            "slope": _number(line.slope),
-            "slope_error": _number(line.slope_error),
-            "intercept": _number(line.intercept),
-            "intercept_error": _number(line.intercept_error),
+            "slope": number(line.slope),
+            "slope_error": number(line.slope_error),
+            "intercept": number(line.intercept),
+            "intercept_error": number(line.intercept_error),
             "r_squared": line.r_squared,
             "points": line.points,
             "from": line.low,
@@ -366,7 +366,7 @@ def _side(run: RunRecord, stats: Stats | None) -> dict[str, Any]:
         "edges": None if stats is None else stats.edges,
         "depth": None if stats is None else stats.depth,
         "saved": None if stats is None else _saved(stats.total),
-        "loss": _number(run.loss),
+        "loss": number(run.loss),
         "threads": run.threads,
     }
 
@@ -378,7 +378,7 @@ def _difference(row: Difference) -> dict[str, Any]:
         "max_abs_diff": row.max_abs,
         "relative": row.relative,
         "ulps": row.ulps,
-        "largest_of_one": _number(row.largest),
+        "largest_of_one": number(row.largest),
         "note": row.note,
     }
 
@@ -462,13 +462,7 @@ def _plain(array: numpy.ndarray[Any, Any]) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    return [_finite(item) for item in value] if isinstance(value, list) else _number(value)
-
-
-def _number(value: float | None) -> float | str | None:
-    if value is None or math.isfinite(value):
-        return value
-    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return [_finite(item) for item in value] if isinstance(value, list) else number(value)
 
 
 def _shape(shape: tuple[int, ...] | None) -> list[int] | None:
