@@ -124,6 +124,15 @@ PAGES: dict[str, Page] = {
         "torch.linalg.inv(A) @ b",
         "torch.linalg.solve(A, b)",
     ),
+    "GL204": Page(
+        "one value is kept for backward several times",
+        "info",
+        "Nodes keep tensors with the same numbers in different storages: a tensor and its clone, or a constant that "
+        "is made anew in each round. Before it is said, the tensors are compared to the last bit, and the copies must "
+        "be at least a hundredth of all that is kept. What is computed twice is GL201; views of one storage are one.",
+        "y = x.exp(); z = y.clone().sin() + y",
+        "y = x.exp(); z = y.sin() + y",
+    ),
     "GL205": Page(
         "a loop over the entries of a tensor",
         "info",

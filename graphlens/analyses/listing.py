@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Step(NamedTuple):
@@ -48,6 +48,8 @@ class Listing:
         values: by number.
         leaves: names of the inputs and parameters, by value.
         ends: the values of the outputs and of what is differentiated.
+        roots: of these what is differentiated.
+        saved: the value that a node keeps for backward, by node and slot, where it is known.
         requiring: the values that require a gradient.
     """
 
@@ -56,7 +58,39 @@ class Listing:
     leaves: Mapping[int, str]
     ends: Sequence[int]
     requiring: frozenset[int]
+    roots: Sequence[int] = ()
+    saved: Mapping[tuple[int, str], int] = field(default_factory=dict)
 
-    def makers(self) -> dict[int, int]:
-        """Per value that a step made the step's position."""
-        return {value: place for place, step in enumerate(self.steps) for value in step.outputs if value is not None}
+
+class Linked(Protocol):
+    """Anything that reads some values and makes others."""
+
+    @property
+    def inputs(self) -> Iterable[int]: ...
+
+    @property
+    def outputs(self) -> Iterable[int | None]: ...
+
+
+_Linked = TypeVar("_Linked", bound=Linked)
+
+
+def followed(
+    steps: Sequence[_Linked], roots: Iterable[int], passes: Callable[[_Linked], bool], carries: Callable[[int], bool]
+) -> tuple[list[_Linked], set[int]]:
+    """The steps that a gradient comes through on its way back from the roots, in order, and the values.
+
+    What an output needs that is not differentiated is not among them, nor what only a comparison reads.
+
+    Args:
+        passes: whether a gradient passes a step at all.
+        carries: whether a value can have a gradient.
+    """
+    values = set(roots)
+    on_the_way = []
+    for step in reversed(steps):
+        if passes(step) and any(value in values for value in step.outputs):
+            values.update(filter(carries, step.inputs))
+            on_the_way.append(step)
+    on_the_way.reverse()
+    return on_the_way, values

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from graphlens.analyses.comparison import Comparison
-from graphlens.graph import GradGraph
+from graphlens.analyses.differences import Difference
+
+ROUNDINGS = 16  # times what the last digit of the inputs does: as much as many ops round
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What the shorter program should have and take, told before it is run. Bytes and seconds.
 
-    The nodes that stay and the storages that they save are those of the original's graph; the times
-    are sums over ops that were timed one by one. None where that cannot be known.
+    The nodes that stay are those of the original's graph, and so are the storages, except that equal
+    values are kept once; the times are sums over ops that were timed one by one. None where that cannot be known.
     """
 
     nodes: int
@@ -65,6 +67,8 @@ class Proof:
         comparison: of both programs, on the same inputs, timed in turns.
         bound: relative differences up to it are taken for rounding: half of the digits of the dtype.
         gathered: gradients that the shorter program does not have.
+        noise: how far each output and gradient ("output y", "gradient of x") moves when the inputs
+            change in their last digit, which no way of computing it can undercut.
         code: the shorter program as Python.
     """
 
@@ -77,6 +81,27 @@ class Proof:
     calls: int = 0
     guards: int = 0
     code: str = ""
+    noise: Mapping[str, float] = field(default_factory=dict)
+
+    def is_noise(self, name: str, difference: float) -> bool:
+        """Whether a difference is no larger than the rounding of the inputs explains."""
+        return difference <= ROUNDINGS * self.noise.get(name, 0.0)
+
+    @property
+    def explained(self) -> list[str]:
+        """Outputs and gradients that differ by more than the bound, and by no more than their noise."""
+        return [
+            f"{kind} {row.name}"
+            for kind, row in self._differing()
+            if row.relative is not None and row.relative > self.bound
+            if self.is_noise(f"{kind} {row.name}", row.max_abs or 0.0)
+        ]
+
+    def _differing(self) -> Iterator[tuple[str, Difference]]:
+        if self.comparison is None:
+            return
+        for kind, rows in (("output", self.comparison.outputs), ("gradient of", self.comparison.gradients)):
+            yield from ((kind, row) for row in rows if row.a == row.b == "value" and row.max_abs != 0.0)
 
     @property
     def failures(self) -> list[str]:
@@ -84,14 +109,13 @@ class Proof:
         if self.comparison is None:
             return [self.refusal]
         found = []
-        for kind, rows in (("output", self.comparison.outputs), ("gradient of", self.comparison.gradients)):
-            for row in rows:
-                if row.a != "value" or row.b != "value" or row.max_abs == 0.0:
-                    continue
-                if row.relative is None:
-                    found.append(f"{kind} {row.name} differs")
-                elif not row.relative <= self.bound:
-                    found.append(f"{kind} {row.name} differs by {row.relative:.2g} of its size")
+        for kind, row in self._differing():
+            if row.max_abs is not None and self.is_noise(f"{kind} {row.name}", row.max_abs):
+                continue
+            if row.relative is None:
+                found.append(f"{kind} {row.name} differs")
+            elif not row.relative <= self.bound:
+                found.append(f"{kind} {row.name} differs by {row.relative:.2g} of its size")
         for gathered in self.gathered:
             if gathered.ratio is not None and gathered.ratio > self.bound:
                 found.append(
@@ -107,26 +131,3 @@ class Proof:
     def holds(self) -> bool:
         """Whether the shorter program was seen to compute the same."""
         return self.comparison is not None and not self.failures
-
-
-def predict(
-    graph: GradGraph,
-    removed: frozenset[int],
-    leaves: Mapping[str, int],
-    forward: float | None,
-    backward: float | None,
-) -> Prediction:
-    """What is left of a graph without some of its nodes.
-
-    Args:
-        removed: the function nodes that go.
-        leaves: names of the leaves that are still read.
-        forward, backward: seconds that the ops that are left take, each timed by itself.
-    """
-    stay = [
-        number not in removed if node.kind != "leaf" else node.name in leaves for number, node in enumerate(graph.nodes)
-    ]
-    storages = {item.storage: item.storage_bytes for item in graph.saved if stay[item.node]}
-    sizes = [size for storage, size in storages.items() if storage is not None]
-    known = None not in storages and None not in sizes
-    return Prediction(sum(stay), sum(size or 0 for size in sizes) if known else None, forward, backward)

@@ -16,15 +16,19 @@ _MOST_CONTENT = 1 << 16  # entries of a constant that are compared
 
 def listing_of(tape: Tape) -> Listing:
     """The forward pass of a tape, without its tensors."""
-    sources = set(tape.sources)
+    # Not every source: two buffers that are equal today are two buffers.
+    constants = {next(call.inputs) for call in tape.calls if call.function is torch.ops.aten.lift_fresh.default}
+    constants &= set(tape.sources)
     leaves = {value: name for name, value in reversed(tape.leaves.items())}
     ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))
     return Listing(
         [_step(call) for call in tape.calls if not call.backward],
-        [_value(tensor, number in sources and number not in leaves) for number, tensor in enumerate(tape.tensors)],
+        [_value(tensor, number in constants and number not in leaves) for number, tensor in enumerate(tape.tensors)],
         leaves,
         list(ends),
         frozenset(tape.requiring),
+        list(dict.fromkeys(tape.roots.values())),
+        tape.saved,
     )
 
 
@@ -57,7 +61,8 @@ def _plain(value: Any) -> Hashable:
 def _value(tensor: torch.Tensor, is_constant: bool) -> Value:
     content: Hashable = None
     if is_constant and tensor.layout is torch.strided and tensor.numel() <= _MOST_CONTENT:
-        dense = tensor.resolve_conj().resolve_neg().contiguous().cpu()
+        # A copy, because a tensor with one entry along its last dimension may keep any stride there.
+        dense = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)
         content = (
             tuple(tensor.shape),
             dtype_name(tensor.dtype),

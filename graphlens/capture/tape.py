@@ -70,6 +70,7 @@ class Tape:
             is a source.
         written: sources that the run wrote over: what it did outlives it.
         requiring: the values that were read by a tensor that required a gradient.
+        saved: the value that a node of the graph keeps for backward, by node and slot.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Tape:
     opaque: Counter[str] = field(default_factory=Counter)
     written: list[int] = field(default_factory=list)
     requiring: set[int] = field(default_factory=set)
+    saved: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def made_by(self) -> list[int | None]:
         """Per value the position of the call that made it; None for a source."""

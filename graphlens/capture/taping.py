@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graphlens.capture.backward import walk_again
 from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
 from graphlens.capture.release import drain
+from graphlens.capture.saved_values import saved_values
 from graphlens.capture.tape import Call, Ref, Tape, filled, flat_outputs
 from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
@@ -42,6 +43,7 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
         if graph is not None and made.roots:
             found = walk_again(program, made, graph)
             mode.number_forward({seq: number for number, seq in enumerate(found.seqs, len(found.leaves))})
+            mode.tape.saved = saved_values(found.nodes, mode.known)
             handles = [handle for number, node in enumerate(found.nodes) for handle in mode.follow(number, node)]
             del found
         tape = mode.tape
@@ -227,6 +229,12 @@ class _Taping(TorchDispatchMode):
         key = _look(tensor)
         found = self.memories.get(_address(tensor)) if key is not None else None
         return self.value(tensor) if found is None else found.first.get(key) or self.value(tensor)
+
+    def known(self, tensor: torch.Tensor) -> int | None:
+        """The number of the value that a tensor has now, if it has been seen."""
+        key = _look(tensor)
+        memory = self.memories.get(_address(tensor)) if key is not None else None
+        return None if memory is None else memory.values.get(key)
 
     def _new(self, tensor: torch.Tensor, *, is_source: bool = False) -> int:
         number = len(self.tape.tensors)

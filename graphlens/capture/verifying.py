@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from graphlens.analyses.listing import Step
-from graphlens.analyses.redundancy.rules import Undone
+from graphlens.analyses.redundancy.known import Undone
 from graphlens.capture.tape import Call, Tape, run_call
 
 _ROUNDINGS = 64  # of one op after the other: far more than two ops make, far less than a mistake

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from graphlens.analyses.comparison import compare_records
-from graphlens.analyses.proof import Gathered, Proof, Trial, predict
-from graphlens.capture.program import Pass, Program, cleared_gradients, run_backward
+from graphlens.analyses.proof import Gathered, Prediction, Proof
+from graphlens.capture.program import Pass, Program
 from graphlens.capture.tape import Tape
 from graphlens.capture.timing import Progress, time_programs
 from graphlens.capture.trace import Trace, observe
 from graphlens.errors import GraphlensError, ProofError
 from graphlens.proof.alone import times_alone
 from graphlens.proof.code import Code, write_code
+from graphlens.proof.keeping import kept_bytes
 from graphlens.proof.simplify import simplify
-
-_AMOUNTS = (1e-2, 1e-4, 1e-6)  # relative changes of the inputs; a smaller one where a larger one takes another way
+from graphlens.proof.trials import first_line, noise, trials
 
 
 def prove(
@@ -55,7 +54,7 @@ def prove(
     except ProofError as error:
         return Proof(str(error))
     except (RuntimeError, ValueError, TypeError, GraphlensError) as error:
-        return Proof(f"the simplified program does not run: {_first_line(error)}")
+        return Proof(f"the simplified program does not run: {first_line(error)}")
     before = replace(program, leaves={**program.leaves, **after.leaves}) if program.leaves else program
     # One after the other: in turns the longer pass would leave the shorter one with cold caches.
     timed = [time_programs([each], repeats, progress=progress)[0] for each in (before, after)]
@@ -68,10 +67,9 @@ def prove(
     alone = times_alone(simplified)
     return Proof(
         comparison=comparison,
-        prediction=predict(
-            graph,
-            simplified.removed,
-            simplified.leaves,
+        prediction=Prediction(
+            len(simplified.stay),
+            kept_bytes(simplified, graph),
             alone and alone.forward / 1e9,
             alone and alone.backward / 1e9,
         ),
@@ -79,7 +77,8 @@ def prove(
         gathered=tuple(
             _gathered(tape, row.name) for row in comparison.gradients if (row.a, row.b) == ("value", "none")
         ),
-        trials=tuple(_trials(program, after)),
+        trials=tuple(trials(program, after)),
+        noise=noise(program, after.leaves),
         calls=len(simplified.calls),
         guards=len(simplified.guards),
         code=code.text,
@@ -93,10 +92,6 @@ def _observed(program: Program) -> Trace:
         return observe(program)
     finally:
         torch.set_rng_state(state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _half_of_the_digits(tape: Tape, code: Code) -> float:
@@ -177,66 +172,3 @@ def _passes_on(name: str) -> bool:
 
 def _largest(tensor: torch.Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
-
-
-def _trials(before: Program, after: Program) -> Iterator[Trial]:
-    """Both programs on changed inputs, as far as the original takes them from its leaves."""
-    if not before.leaves or not before.times_forward:
-        yield Trial(0.0, failure="the target makes its tensors itself, so that others cannot be put in")
-        return
-    for amount in _AMOUNTS:
-        with _changed(list(after.leaves.values()), amount):
-            try:
-                expected = _run(before, after.leaves)
-            except (RuntimeError, ValueError) as error:
-                yield Trial(amount, failure=f"the original fails: {_first_line(error)}")
-                continue
-            try:
-                found = _run(after, after.leaves)
-            except (RuntimeError, ValueError) as error:
-                yield Trial(amount, failure=_first_line(error))
-                continue
-        yield Trial(amount, _furthest(expected[0], found[0]), _furthest(expected[1], found[1]))
-        return
-
-
-def _run(program: Program, leaves: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
-    torch.manual_seed(0)
-    made = program.forward()
-    with cleared_gradients(leaves.values()):
-        run_backward(made.roots, leaves)
-        gradients = {name: None if leaf.grad is None else leaf.grad.detach() for name, leaf in leaves.items()}
-    return {name: tensor.detach() for name, tensor in made.outputs.items()}, gradients
-
-
-@contextmanager
-def _changed(leaves: Sequence[torch.Tensor], amount: float) -> Iterator[None]:
-    """Change each floating-point leaf by a random relative amount, for the length of the block."""
-    generator = torch.Generator().manual_seed(1)
-    able = [leaf for leaf in leaves if leaf.is_leaf and leaf.dtype.is_floating_point]
-    kept = [leaf.detach().clone() for leaf in able]
-    state = torch.get_rng_state()
-    try:
-        with torch.no_grad():
-            for leaf in able:
-                leaf.mul_(1 + amount * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.dtype))
-        yield
-    finally:
-        with torch.no_grad():
-            for leaf, value in zip(able, kept, strict=True):
-                leaf.copy_(value)
-        torch.set_rng_state(state)
-
-
-def _furthest(expected: Mapping[str, torch.Tensor | None], found: Mapping[str, torch.Tensor | None]) -> float | None:
-    """The largest relative difference of two tensors of one name; those that one side lacks are left out."""
-    worst = None
-    for name, left in expected.items():
-        right = found.get(name)
-        if left is None or right is None or not left.numel() or not left.dtype.is_floating_point:
-            continue
-        size = float(left.abs().max())
-        difference = float((left - right).abs().max())
-        relative = difference / size if size else difference
-        worst = relative if worst is None else max(worst, relative)
-    return worst

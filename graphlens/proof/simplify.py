@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from graphlens.analyses.listing import followed
 from graphlens.capture.tape import Call, Ref, Tape
 from graphlens.errors import ProofError
 from graphlens.graph import GradGraph
@@ -25,7 +26,8 @@ class Simplified:
         tape: whose values they are.
         guards: of the calls, those that looked at a tensor to choose the way on, with what they saw.
         leaves, outputs, roots: values by name; of the leaves those that are still read.
-        removed: nodes of the graph whose forward op is gone.
+        stay: nodes of the graph, leaves among them, that a gradient still comes to.
+        first: the value that stands for a value.
     """
 
     tape: Tape
@@ -34,7 +36,8 @@ class Simplified:
     leaves: Mapping[str, int]
     outputs: Mapping[str, int]
     roots: Mapping[str, int]
-    removed: frozenset[int]
+    stay: frozenset[int]
+    first: Callable[[int], int]
 
 
 def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplified:
@@ -70,17 +73,30 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplifie
         needed.update(call.inputs)
         kept.append(call)
     kept.reverse()
-    left = {call.node for call in kept}
-    gone = {call.node for call in forward if call.node is not None} - left
+    roots = {name: equal[value] for name, value in tape.roots.items()}
     return Simplified(
         tape,
         tuple(kept),
         looked,
         {name: value for name, value in tape.leaves.items() if value in needed},
         {name: equal[value] for name, value in tape.outputs.items()},
-        {name: equal[value] for name, value in tape.roots.items()},
-        frozenset(number for number in gone if number is not None),
+        roots,
+        _stay(kept, roots, tape, graph),
+        equal.__getitem__,
     )
+
+
+def _stay(kept: list[Call], roots: Mapping[str, int], tape: Tape, graph: GradGraph) -> frozenset[int]:
+    def carries(value: int) -> bool:
+        dtype = tape.tensors[value].dtype
+        return dtype.is_floating_point or dtype.is_complex
+
+    calls, values = followed(
+        kept, roots.values(), lambda call: call.tracked and call.function is not aten.detach.default, carries
+    )
+    names = {name for name, value in tape.leaves.items() if value in values}
+    leaves = {number for number, node in enumerate(graph.nodes) if node.kind == "leaf" and node.name in names}
+    return frozenset(leaves | {call.node for call in calls if call.node is not None})
 
 
 def _refuse(tape: Tape, graph: GradGraph) -> None:

@@ -101,6 +101,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
             {"amount": t.amount, "outputs": t.outputs, "gradients": t.gradients, "failure": t.failure or None}
             for t in proof.trials
         ],
+        "noise": dict(proof.noise),
         "calls": proof.calls,
         "guards": proof.guards,
         "code": proof.code,

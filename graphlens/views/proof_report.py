@@ -101,6 +101,11 @@ def _sentences(proof: Proof) -> Iterator[str]:
             if gathered.ratio is not None and gathered.ratio <= proof.bound
             else f"Before, the gradient of {gathered.name} was {significant(gathered.largest, 2)}{share}."
         )
+    for name in proof.explained:
+        yield (
+            f"The {name} moves by {significant(proof.noise[name], 2)} when the inputs change in their last digit: so "
+            "small a difference tells nothing about the program."
+        )
     for trial in proof.trials:
         if trial.failure:
             amount = f" changed by {trial.amount:g}" if trial.amount else ""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphlens.analyses.findings import Finding, most_serious_first
-from graphlens.analyses.listing import Listing, Step
+from graphlens.analyses.listing import Listing, Step, followed
 from graphlens.analyses.redundancy.cancelling import cancelling_findings
+from graphlens.analyses.redundancy.copies import copied_findings
 from graphlens.analyses.redundancy.dearer import dearer_findings
+from graphlens.analyses.redundancy.known import Undone
 from graphlens.analyses.redundancy.loops import loop_findings
 from graphlens.analyses.redundancy.numbering import Equalities, equalities
 from graphlens.analyses.redundancy.repeated import repeated_findings
-from graphlens.analyses.redundancy.rules import Undone
 from graphlens.analyses.redundancy.saving import Saving, Savings
 from graphlens.analyses.redundancy.telling import Telling
 from graphlens.graph import GradGraph
@@ -49,10 +50,11 @@ def redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Un
     findings = [
         *repeated_findings(listing, found, telling),
         *cancelling_findings(found, gone, telling),
+        *copied_findings(listing, found, telling, holds),
         *dearer_findings(alive, listing, telling),
         *loop_findings(alive, listing, telling),
     ]
-    left = len(graph) - len(gone) - _unread(listing, alive, graph)
+    left = _left(found, listing, alive, graph)
     return Redundancy(most_serious_first(findings), found.same, left, savings.of(gone))
 
 
@@ -70,11 +72,17 @@ def needed(found: Equalities, listing: Listing) -> list[Step]:
     return kept
 
 
-def _unread(listing: Listing, alive: Sequence[Step], graph: GradGraph) -> int:
-    """Leaves of the graph that no step reads any more."""
-    names = {listing.leaves[value] for step in alive for value in step.inputs if value in listing.leaves}
-    unread = set(listing.leaves.values()) - names
-    return sum(node.kind == "leaf" and node.name in unread for node in graph.nodes)
+def _left(found: Equalities, listing: Listing, alive: Sequence[Step], graph: GradGraph) -> int:
+    """Nodes of the graph that a gradient still comes to."""
+
+    def carries(value: int) -> bool:
+        return listing.values[value].dtype.startswith(("float", "bfloat", "complex"))
+
+    roots = map(found.first, listing.roots)
+    steps, values = followed(alive, roots, lambda step: step.is_tracked and step.op != "detach", carries)
+    names = {listing.leaves[value] for value in values if value in listing.leaves}
+    functions = {step.node for step in steps if step.node is not None}
+    return len(functions) + sum(node.kind == "leaf" and node.name in names for node in graph.nodes)
 
 
 def _gone(listing: Listing, alive: Sequence[Step]) -> set[int]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Set
 
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.listing import Step
+from graphlens.analyses.redundancy.known import Undone
 from graphlens.analyses.redundancy.numbering import Equalities
-from graphlens.analyses.redundancy.rules import Undone
 from graphlens.analyses.redundancy.telling import FREE, Telling, nodes_of, times
 
 _UNTOLD = frozenset(("view and view",))  # every reshape to and fro inside of torch's own functions is one

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.listing import Listing, Step
 from graphlens.analyses.redundancy.rules import PRODUCTS
+from graphlens.analyses.redundancy.saving import Saving
 from graphlens.analyses.redundancy.telling import Telling, nodes_of
 
 _CHEAPER = 0.5  # of the FLOPs: below it another order is worth a finding
@@ -52,11 +53,12 @@ def _factor_only(
     solve = batch * (2 * side**3 // 3 + 2 * side**2 * columns)
     products = f"{len(readers):,} product{'s' if len(readers) > 1 else ''}"
     matrix = telling.value(step.inputs[0], 1)
+    saving = telling.savings.of(nodes_of([step, *readers]))
     yield Finding(
         "GL203",
         "info",
         f"{telling.expression(step)} is used in {products} and for nothing else. Solving with {matrix} takes {solve:,} "
-        f"floating-point operations instead of {inverse:,}, and rounds less.",
+        f"floating-point operations instead of {inverse:,}, and rounds less. {_now(saving)}",
         telling.where(step, nodes_of([step])),
         {
             "products": len(readers),
@@ -64,6 +66,7 @@ def _factor_only(
             "flops": inverse,
             "flops_of_solving": solve,
             "lines": [line for line in dict.fromkeys(map(telling.line, readers)) if line],
+            **saving.evidence,
         },
         "torch.linalg.solve(A, b)"
         if len(readers) == 1
@@ -113,19 +116,27 @@ def _order_finding(products: list[tuple[Step, Step, int, int]], telling: Telling
     before = f"({a} @ {b}) @ {outer[1]}" if is_left else f"{outer[0]} @ ({a} @ {b})"
     after = f"{a} @ ({b} @ {outer[1]})" if is_left else f"({outer[0]} @ {a}) @ {b}"
     count = "" if len(products) == 1 else f" Such products: {len(products):,}."
+    saving = telling.savings.of(nodes_of(each for product in products for each in product[:2]))
     return Finding(
         "GL206",
         "warning",
-        f"{before} takes {now:,} floating-point operations forward; {after} is the same product in {then:,}.{count}",
+        f"{before} takes {now:,} floating-point operations forward; {after} is the same product in {then:,}.{count} "
+        f"{_now(saving)}",
         telling.where(step, nodes_of([inner, step])),
         {
             "flops": now,
             "flops_of_the_other_order": then,
             "products": len(products),
             "lines": [line for line in dict.fromkeys((telling.line(inner), telling.line(step))) if line],
+            **saving.evidence,
         },
         f"write {after}, or use torch.linalg.multi_dot",
     )
+
+
+def _now(saving: Saving) -> str:
+    """What the ops take as they are: the most that can be saved."""
+    return f"As it is: {saving.sentence()}."
 
 
 def _count(shape: tuple[int, ...]) -> int:

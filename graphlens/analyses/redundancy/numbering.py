@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from graphlens.analyses.listing import Listing, Step
-from graphlens.analyses.redundancy.rules import Known, Undone, undone
+from graphlens.analyses.redundancy.known import Known, Undone
+from graphlens.analyses.redundancy.rules import undone
 
 # What they return is not decided by their arguments, or is memory that nobody has written to.
 _UNDECIDED = frozenset(
@@ -77,7 +78,9 @@ def equalities(listing: Listing, holds: Holds) -> Equalities:
             read[raw.outputs[0]] = raw
         step = raw._replace(inputs=tuple(map(found.first, raw.inputs)))
         found.steps.append(step)
-        if step.is_random or step.op in _UNDECIDED or not step.outputs:
+        # Two leaves that are filled with the same numbers are two leaves: each has a gradient of its own.
+        is_leaf = any(value in listing.leaves for value in step.outputs)
+        if step.is_random or is_leaf or step.op in _UNDECIDED or not step.outputs:
             _keep(found, step)
             continue
         key = (step.op, step.overload, step.attributes, step.inputs, _is_followed(step, listing))

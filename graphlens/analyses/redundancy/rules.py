@@ -6,40 +6,12 @@ back, or None. Whether it really does so for the run's numbers is checked afterw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from graphlens.analyses.listing import Listing, Step
+from graphlens.analyses.listing import Step
+from graphlens.analyses.redundancy.known import Known, Rule, Undone
+from graphlens.analyses.redundancy.rules_places import TAKING, put_back, reordered
 
-
-class Known(NamedTuple):
-    """What has been seen so far: the step that made a value, its inputs already by their first numbers."""
-
-    listing: Listing
-    made_by: dict[int, Step]
-
-    def maker(self, value: int, *ops: str) -> Step | None:
-        """The step that made a value as its first output, if it is one of these ops."""
-        step = self.made_by.get(value)
-        return step if step is not None and step.op in ops and step.outputs[0] == value else None
-
-    def shape(self, value: int) -> tuple[int, ...]:
-        return self.listing.values[value].shape
-
-
-class Undone(NamedTuple):
-    """A step gives back `value`; `steps` undo one another, the last one is the step itself.
-
-    `matrix` is what is inverted, where that is a matrix: the rounding grows with its condition.
-    """
-
-    rule: str
-    value: int
-    steps: tuple[Step, ...]
-    matrix: int | None = None
-
-
-Rule = Callable[[Step, Known], "Undone | None"]
 PRODUCTS = ("mv", "mm", "bmm")
 
 
@@ -275,6 +247,11 @@ _RULES: dict[str, Sequence[Rule]] = {
     "div": (_opposite("div", "mul"),),
     "_to_copy": (_cast,),
     **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze", "reshape"), (_view,)),
+    **dict.fromkeys(TAKING, (reordered,)),
+    "index_put": (put_back("index"),),
+    "scatter": (put_back("gather"),),
+    "slice_scatter": (put_back("slice"),),
+    "select_scatter": (put_back("select"),),
     "cat": (_joined(("split", "split_with_sizes"), "cut and joined"),),
     "stack": (_joined(("unbind",), "unbound and stacked"),),
 }  # fmt: skip

@@ -61,7 +61,11 @@ class Telling:
 
     def where(self, step: Step, nodes: Iterable[int]) -> Place:
         """The place of a step, and the nodes that a finding is about."""
-        source, text, module = self.savings.place(step.node)
+        return self.where_of(step.node, nodes)
+
+    def where_of(self, node: int | None, nodes: Iterable[int]) -> Place:
+        """The place of a node."""
+        source, text, module = self.savings.place(node)
         return Place(source, text, module, tuple(sorted(nodes)))
 
 

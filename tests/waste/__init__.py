@@ -1,0 +1,1 @@
+"""Small programs that waste something, the same programs written by hand without it, and sound look-alikes."""

@@ -1,0 +1,126 @@
+"""The shorter program has the nodes of the one written by hand, computes the same, and is told beforehand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import graphlens
+from graphlens.analyses.proof import Proof
+from graphlens.capture.program import subject_program
+from graphlens.proof.prove import prove
+from tests.waste.cases import Case, look_into
+from tests.waste.planted import PLANTED
+
+BY_HAND = [name for name, planted in PLANTED.items() if planted.by_hand]
+
+
+def proved(case: Case) -> Proof:
+    looked = look_into(case.program())
+    return prove(looked.program, looked.trace, looked.tape, looked.result.same, repeats=1)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_planted_programs(name: str, tmp_path: Path) -> None:
+    planted = PLANTED[name]
+    assert planted.by_hand is not None
+    proof = proved(planted)
+    by_hand = look_into(Case(planted.by_hand, planted.shapes).program())
+
+    assert proof.holds, proof.failures
+    assert proof.comparison is not None
+    assert proof.comparison.b.graph is not None
+    assert proof.prediction is not None
+    assert len(proof.comparison.b.graph) == by_hand.nodes == proof.prediction.nodes
+    assert proof.comparison.stats_b is not None
+    assert proof.comparison.stats_b.total.storage_bytes == proof.prediction.storage_bytes
+    _assert_gradients(proof, planted, by_hand.trace)
+    _assert_runs_by_itself(proof, tmp_path)
+
+
+def _assert_gradients(proof: Proof, planted: Case, by_hand: graphlens.Trace) -> None:
+    """Those of the program by hand, from the very same inputs; where that has none, it was rounding around 0."""
+    assert proof.comparison is not None
+    for name, gradient in by_hand.gradients.items():
+        found = proof.comparison.b.gradients[name].value
+        if gradient is None:
+            assert found is None
+            (gone,) = [item for item in proof.gathered if item.name == name]
+            assert gone.largest <= proof.bound * gone.terms
+        else:
+            assert found is not None
+            torch.testing.assert_close(torch.from_numpy(found.value), gradient, rtol=proof.bound, atol=1e-12)
+    assert len(by_hand.gradients) == len(planted.shapes)
+
+
+def _assert_runs_by_itself(proof: Proof, folder: Path) -> None:
+    assert max(map(len, proof.code.splitlines())) <= 120
+    (folder / "simplified.py").write_text(proof.code)
+    subprocess.run(
+        [sys.executable, "-c", "import ast; ast.parse(open('simplified.py').read())"], cwd=folder, check=True
+    )
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("wasteful", 14), ("hoisted", 14)])
+@pytest.mark.parametrize("form", ["branching", "vectorised"])
+def test_lessons(name: str, nodes: int, form: str) -> None:
+    efficient = graphlens.trace(graphlens.lesson("efficient", n=30, form=form))
+    looked = look_into(subject_program(graphlens.lesson(name, n=30, form=form)))
+    proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, repeats=1)
+
+    assert proof.holds, proof.failures
+    assert proof.comparison is not None
+    assert proof.comparison.b.graph is not None
+    assert efficient.graph is not None
+    assert len(proof.comparison.b.graph) == len(efficient.graph)
+    assert form == "vectorised" or len(efficient.graph) == nodes
+    for leaf, gradient in efficient.gradients.items():
+        found = proof.comparison.b.gradients[leaf].value
+        if gradient is None:
+            assert found is None
+            (gone,) = proof.gathered
+            assert (gone.name, gone.contributions) == (leaf, 60 if name == "wasteful" else 31)
+            assert gone.largest <= proof.bound * gone.terms
+        else:
+            assert found is not None
+            torch.testing.assert_close(torch.from_numpy(found.value), gradient, rtol=1e-12, atol=0)
+
+
+def test_a_gradient_that_is_rounding_and_nothing_else() -> None:
+    """The bias of a key in attention shifts all of a query's scores alike, which softmax does not see."""
+
+    def forward(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        key = x.exp().log() + bias
+        return ((x @ key.t()).softmax(-1) @ x.tanh()).square().sum()
+
+    proof = proved(Case(forward, {"x": (5, 4), "bias": (4,)}))
+    assert proof.comparison is not None
+    row = next(row for row in proof.comparison.gradients if row.name == "bias")
+
+    assert row.relative is not None
+    assert row.relative > proof.bound
+    assert proof.explained == ["gradient of bias"]
+    assert proof.holds, proof.failures
+    assert 0 < proof.noise["gradient of bias"] < 1e-12
+
+
+def test_noise_does_not_excuse_what_is_wrong() -> None:
+    """A false equality stands out from the rounding of a badly conditioned program."""
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return ((x * 1e8).sin() * (x - 1e-3).relu()).sum()
+
+    program = subject_program(
+        graphlens.Subject(forward, (torch.full((50,), 1.0, dtype=torch.float64).requires_grad_(),))
+    )
+    looked = look_into(program)
+    (call,) = [call for call in looked.tape.calls if "relu" in str(call.function) and not call.backward]
+    (shift,) = [call for call in looked.tape.calls if "sub" in str(call.function) and not call.backward]
+    assert call.outputs[0] is not None
+    proof = prove(looked.program, looked.trace, looked.tape, {call.outputs[0]: next(shift.inputs)}, repeats=1)
+
+    assert not proof.holds
