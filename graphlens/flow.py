@@ -19,9 +19,12 @@ LEAF = 4  # requires a gradient and was made by no recorded op
 PYTHON = 8  # a number, list or array outside torch
 UNSEEN = 16  # its making was not recorded: it existed before, or torch does not tell
 
-# The functions of steps that switch gradients off for a block, by who makes them.
+# The functions of steps that switch gradients on, and off for a block, by who makes them.
+GRAD = "torch.enable_grad"
 NO_GRAD = "torch.no_grad"
 CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+# Those of steps by which a leaf begins or ceases to require a gradient.
+SWITCHES = ("Tensor.requires_grad =", "Tensor.requires_grad_")
 
 
 class Step(NamedTuple):

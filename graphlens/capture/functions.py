@@ -20,7 +20,12 @@ ESCAPES = frozenset(("Tensor.item", "Tensor.tolist", "Tensor.numpy", *(f"Tensor.
 # Attributes that are tensors; the others (shape, dtype, requires_grad …) are not recorded.
 _TENSOR_ATTRIBUTES = frozenset(("data", "T", "mT", "H", "mH", "real", "imag", "grad"))
 # Their result shares memory with their argument, though autograd does not call it a view.
-_ALIASES = frozenset(("Tensor.data", "Tensor.detach", "torch.detach", "torch.nn.Parameter", "torch.as_tensor"))
+_ALIASES = frozenset(
+    (
+        *("Tensor.data", "Tensor.detach", "torch.detach", "torch.as_tensor"),
+        *("torch.nn.Parameter", "torch.autograd.Variable"),
+    )
+)
 # They change what a tensor says of itself, and leave the values in its memory alone.
 _RELABELS = frozenset(
     (
@@ -66,7 +71,7 @@ def facts_of(function: Callable[..., Any]) -> FunctionFacts:
     if short == "apply" and isinstance(owner, type):  # of a custom autograd.Function
         return FunctionFacts(f"{owner.__name__}.apply")
     if short == "_set_grad_enabled":
-        return FunctionFacts(NO_GRAD, plain=False)  # recorded only where it switches gradients off
+        return FunctionFacts(NO_GRAD, ignored=True, plain=False)  # recorded only where it changes something
     if short in _QUIET:
         return _IGNORED
     name = _dotted(function, short)

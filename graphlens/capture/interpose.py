@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import _SingleLevelFunction
+from torch.autograd.variable import VariableMeta
 from torch.nn.modules import module as torch_module
 
 from graphlens.errors import GraphlensError
@@ -57,13 +58,30 @@ def hooked(recorder: Recorder) -> Iterator[None]:
         after.remove()
 
 
+# Its owner, the name, what is there, and what stands in for it. None is where nothing is there.
+_StandIn = tuple[object, str, object, object]
+
+
 @contextlib.contextmanager
 def standing_in(recorder: Recorder) -> Iterator[None]:
-    """Stand in for what makes tensors without asking the mode."""
-    function, parameter = torch.autograd.Function, torch.nn.Parameter
-    apply, new, from_numpy = function.__dict__["apply"], parameter.__dict__["__new__"], torch.from_numpy
-    single = _SingleLevelFunction
-    before = single.__dict__.get("apply")
+    """Stand in for what makes tensors, and for blocks without gradients, where torch does not ask the mode."""
+    stand_ins = [*_functions(recorder), *_makers(recorder), *_blocks(recorder), *_compiler(recorder)]
+    for owner, name, _, stand_in in stand_ins:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for owner, name, real, _ in stand_ins:
+            if real is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, real)
+
+
+def _functions(recorder: Recorder) -> list[_StandIn]:
+    """Custom Functions."""
+    function, single = torch.autograd.Function, _SingleLevelFunction
+    apply, before = function.__dict__["apply"], single.__dict__.get("apply")
 
     def recorded_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         lane = recorder.known_lane()
@@ -79,48 +97,77 @@ def standing_in(recorder: Recorder) -> Iterator[None]:
             return real(*args, **kwargs)
         return lane.__torch_function__(real, (), args, kwargs)
 
+    return [
+        (function, "apply", apply, classmethod(recorded_apply)),
+        (single, "apply", before, classmethod(seen_apply)),
+    ]
+
+
+def _makers(recorder: Recorder) -> list[_StandIn]:
+    """`nn.Parameter`, the old `Variable`, and `torch.from_numpy`."""
+    parameter, new, from_numpy = torch.nn.Parameter, torch.nn.Parameter.__dict__["__new__"], torch.from_numpy
+
     def make_parameter(cls: type, *args: Any, **kwargs: Any) -> Any:
         return new(cls, *args, **kwargs)
 
-    make_parameter.__name__, make_parameter.__qualname__ = "Parameter", "Parameter"
+    def make_variable(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return type.__call__(cls, *args, **kwargs)
+
+    # The recorder calls a function by its name and module.
+    make_parameter.__name__ = make_parameter.__qualname__ = "Parameter"
     make_parameter.__module__ = "torch.nn"
+    make_variable.__name__ = make_variable.__qualname__ = "Variable"
+    make_variable.__module__ = "torch.autograd"
+
+    def recorded(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        lane = recorder.known_lane()
+        return make(*args, **kwargs) if lane is None else lane.__torch_function__(make, (), args, kwargs)
 
     def recorded_new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        lane = recorder.known_lane()
-        if lane is None:
-            return new(cls, *args, **kwargs)
-        return lane.__torch_function__(make_parameter, (), (cls, *args), kwargs)
+        return recorded(make_parameter, cls, *args, **kwargs)
 
-    def recorded_from_numpy(array: Any) -> torch.Tensor:
+    def recorded_variable(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return recorded(make_variable, cls, *args, **kwargs)
+
+    def recorded_from_numpy(array: Any) -> Any:
+        return recorded(from_numpy, array)
+
+    return [
+        (parameter, "__new__", new, staticmethod(recorded_new)),
+        (VariableMeta, "__call__", VariableMeta.__dict__.get("__call__"), recorded_variable),
+        (torch, "from_numpy", from_numpy, recorded_from_numpy),
+    ]
+
+
+def _blocks(recorder: Recorder) -> list[_StandIn]:
+    """Inference mode; the other blocks tell the mode."""
+    block = torch.inference_mode
+    enter, leave = block.__enter__, block.__exit__
+
+    def recorded_enter(self: Any) -> None:
         lane = recorder.known_lane()
-        if lane is None:
-            return from_numpy(array)
-        made: torch.Tensor = lane.__torch_function__(from_numpy, (), (array,))
-        return made
+        if lane is not None and self.mode:
+            lane.switch(False, sys._getframe(1))
+        enter(self)
+
+    def recorded_exit(self: Any, *error: Any) -> None:
+        leave(self, *error)
+        lane = recorder.known_lane()
+        if lane is not None and self.mode:
+            lane.switch(torch.is_grad_enabled(), sys._getframe(1), left=True)
+
+    return [(block, "__enter__", enter, recorded_enter), (block, "__exit__", leave, recorded_exit)]
+
+
+def _compiler(recorder: Recorder) -> list[_StandIn]:
+    """`torch.compile`, where nothing was compiled yet: its machinery takes seconds to load."""
+    real = torch.compile
 
     def eager_compile(*args: Any, **kwargs: Any) -> Any:
         recorder.run_eagerly()
-        return real_compile(*args, **kwargs)
+        return real(*args, **kwargs)
 
-    stand_ins: list[tuple[object, str, object, object]] = [
-        (function, "apply", apply, classmethod(recorded_apply)),
-        (single, "apply", before, classmethod(seen_apply)),
-        (parameter, "__new__", new, staticmethod(recorded_new)),
-        (torch, "from_numpy", from_numpy, recorded_from_numpy),
-    ]
-    real_compile = torch.compile
-    if "torch._dynamo" not in sys.modules:  # it takes seconds to load, and is needed for compiled code alone
-        stand_ins.append((torch, "compile", real_compile, eager_compile))
-    for owner, name, _, stand_in in stand_ins:
-        setattr(owner, name, stand_in)
-    try:
-        yield
-    finally:
-        for owner, name, real, _ in stand_ins:
-            if real is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, real)
+    return [] if "torch._dynamo" in sys.modules else [(torch, "compile", real, eager_compile)]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from time import perf_counter_ns
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,10 +15,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from graphlens.capture.functions import FunctionFacts, facts_of
+from graphlens.capture.guards import guarding_lines
 from graphlens.capture.module_calls import ModuleStack
 from graphlens.capture.sites import is_outside
+from graphlens.capture.switches import Switch, Switches, who_switches
 from graphlens.capture.values import EMPTY, Values
-from graphlens.flow import CHECKPOINT, NO_GRAD, Step
+from graphlens.flow import GRAD, NO_GRAD, Step
 
 if TYPE_CHECKING:
     from graphlens.capture.record import Recorder
@@ -45,6 +46,7 @@ class Lane(TorchFunctionMode):
         self.modules = modules
         self.first = self.end = _sequence_number()
         self._thread = thread
+        self._switches = Switches()
         self._facts: dict[Callable[..., Any], FunctionFacts] = {}
         self._applied = False  # an `apply` was called that has not made its node yet
         self._inner = 0  # nanoseconds of recorded calls inside the one that is open
@@ -86,6 +88,8 @@ class Lane(TorchFunctionMode):
             facts = self._facts[func] = facts_of(func)
         recorder = self.recorder
         if recorder is None or facts[1]:
+            if facts[0] == NO_GRAD:
+                self.switch(bool(args[0]), _frame(1))
             return func(*args, **kwargs) if kwargs else func(*args)
         values = recorder.values
         known = values.known
@@ -133,8 +137,8 @@ class Lane(TorchFunctionMode):
             if not done and end == first:
                 return made
             outputs = tuple(found)
-            if name == NO_GRAD and _is_checkpoint(_frame(1)):
-                name = CHECKPOINT
+            if name == _TRUTH and _is_guard(_frame(1)):
+                return made
         frame = _frame(1)
         lines = recorder.sites.lines.get(id(frame.f_code))
         source = lines.get(frame.f_lasti) if lines is not None else None
@@ -182,8 +186,6 @@ class Lane(TorchFunctionMode):
             number = values.escape(made, args[0] if args else None)
             found.extend(() if number is None else (number,))
             return True, ()
-        if facts.name == NO_GRAD:
-            return bool(args) and not args[0], ()
         results = _tensors(made)
         if kwargs.get("out") is not None:
             return True, _write(values, _tensors(kwargs["out"]), found)
@@ -202,6 +204,24 @@ class Lane(TorchFunctionMode):
             for source in _tensors(args)[:1]:
                 values.share(fresh[0], source)
         return bool(fresh) or facts.name == "Tensor.backward", ()
+
+    def switch(self, on: bool, frame: FrameType, *, left: bool = False) -> None:
+        """Gradients are about to be switched on or off; or they were, as a block without them was left."""
+        recorder = self.recorder
+        if recorder is None:
+            return
+        function, decorated, ends = who_switches(frame)
+        source = recorder.sites.number(frame)
+        if decorated is not None:
+            source = recorder.sites.decorator(decorated, source)
+        here = Switch(on, GRAD if on else function, source)
+        before = False if left else _is_grad_enabled()
+        moved = self._switches.moved(before, here, leaving=left or ends)
+        if moved is not None:
+            number = _sequence_number()
+            name = moved.function or (GRAD if moved.on else NO_GRAD)
+            self._append(recorder, Step(name, moved.source, self.modules.open, (), (), number, number, 0,
+                                        on, self._thread))  # fmt: skip
 
     def _failed(self, recorder: Recorder, facts: FunctionFacts, inputs: list[int], first: int, own: int) -> None:
         """A call that raised may have made nodes all the same, and user code may go on."""
@@ -251,18 +271,12 @@ class Lane(TorchFunctionMode):
 _is_grad_enabled = torch.is_grad_enabled
 
 
-def _is_checkpoint(frame: FrameType | None) -> bool:
-    """Whether gradients were switched off by torch.utils.checkpoint, a few frames further out."""
-    for _ in range(5):
-        if frame is None:
-            return False
-        if frame.f_code.co_filename == _CHECKPOINT:
-            return True
-        frame = frame.f_back
-    return False
+def _is_guard(frame: FrameType) -> bool:
+    """Whether the question is only asked to raise an error."""
+    return frame.f_lineno in guarding_lines(frame.f_code.co_filename)
 
 
-_CHECKPOINT = str(Path(torch.__file__).parent / "utils" / "checkpoint.py")
+_TRUTH = "Tensor.__bool__"
 
 
 def _tensors(value: Any, nesting: int = _MOST_NESTING) -> list[torch.Tensor]:

@@ -82,6 +82,11 @@ class Sites:
             self.lines.setdefault(id(best.f_code), {})[best.f_lasti] = found
         return found
 
+    def decorator(self, code: CodeType, otherwise: int | None) -> int | None:
+        """The number of the line of a function's decorator; `otherwise` if neither the user nor a library wrote it."""
+        self._held[id(code)] = code
+        return self._place(code, code.co_firstlineno, None) if is_outside(code) else otherwise
+
     def _rank(self, frame: FrameType) -> int:
         code = frame.f_code
         self._held[id(code)] = code

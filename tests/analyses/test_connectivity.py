@@ -513,7 +513,25 @@ def test_the_part_of_a_follower_is_held_against_the_same_part_of_its_leader() ->
 
 @pytest.mark.parametrize("name", ["threshold", "folder", "schema", "semantic", "removing", "slower", "encoder", "gold"])
 def test_names_that_only_look_like_those_of_followers(name: str) -> None:
-    assert followed(name).level == "error"
+    assert followed(name, sample=(0.1, 0.3, 0.9)).level == "error"
+
+
+@pytest.mark.parametrize(
+    ("copy", "leader", "level"),
+    [
+        ("encoder", "decoder", "info"),
+        ("net.k", "net.q", "info"),
+        ("layers.1", "layers.0", "error"),  # layers of a stack begin as copies
+        ("layers.1.body", "layers.0.body", "error"),
+        ("layers.1.left", "layers.0.right", "info"),
+    ],
+)
+def test_a_copy_may_have_any_name(copy: str, leader: str, level: str) -> None:
+    finding = followed(copy, leader)
+
+    assert (finding.level, finding.evidence.get("follows")) == (level, {copy: leader} if level == "info" else None)
+    assert followed(copy, leader, sample=(0.1, 0.3, 0.9)).level == "error"
+    assert followed(copy, leader, cut="torch.tensor").level == "error"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Small programs with one fault each, and sound programs that look like them."""
 
 from tests.corpus import (
+    faulty_blocks,
     faulty_cuts,
     faulty_hidden,
     faulty_numbers,
     faulty_others,
     faulty_values,
+    healthy_copies,
     healthy_models,
     healthy_operations,
     healthy_state,
@@ -20,11 +22,13 @@ MODULES = (
     faulty_others,
     faulty_numbers,
     faulty_hidden,
+    faulty_blocks,
     healthy_training,
     healthy_models,
     healthy_operations,
     healthy_writes,
     healthy_state,
+    healthy_copies,
 )
 
 __all__ = ["FAULTY", "HEALTHY", "MODULES", "Case", "faulty", "healthy"]

@@ -126,7 +126,7 @@ def branch_is_taken_by_the_shape():
     return Subject(Pooling(), [torch.randn(2, 3, 4)])
 
 
-@healthy(mechanism="assertion on values", allowed=("GL103",))
+@healthy(mechanism="assertion on values")
 def inputs_are_asserted_to_be_positive():
     def geometric_mean(x):
         assert (x > 0).all(), "positive numbers only"

@@ -30,7 +30,7 @@ def variational_autoencoder_draws_its_noise_apart():
     return Subject(Variational(), [torch.randn(3, 5)])
 
 
-@healthy(mechanism="rsample", allowed=("GL103",))
+@healthy(mechanism="rsample")
 def latent_is_drawn_by_rsample():
     class Latent(nn.Module):
         def __init__(self):
@@ -187,7 +187,7 @@ def siamese_stops_the_target_on_both_sides():
 # Reinforcement learning
 
 
-@healthy(mechanism="log-probability of a sample", allowed=("GL103",))
+@healthy(mechanism="log-probability of a sample")
 def policy_gradient_samples_and_scores():
     class Policy(nn.Module):
         def __init__(self):

@@ -37,6 +37,18 @@ ZERO_FOR_NOW = {
 }
 
 
+# Values are asked for their truth, and an error is raised on one answer: there is one graph all the same.
+GUARDED = {
+    "arguments_of_a_distribution_are_validated",
+    "inputs_are_asserted_to_be_positive",
+    "latent_is_drawn_by_rsample",
+    "latent_is_drawn_by_sample_instead_of_rsample",
+    "loss_that_diverges_stops_the_training",
+    "policy_gradient_samples_and_scores",
+    "target_policy_is_smoothed_by_samples",
+}
+
+
 class Run(NamedTuple):
     """What a program gave: its loss, and for each wanted leaf a gradient or None."""
 
@@ -174,7 +186,8 @@ def test_nothing_else_is_wrong_with_a_faulty_case(case):
 @every_case
 def test_values_are_asked_for_their_truth_where_the_case_says_so(case):
     if case.code != "GL106":
-        assert (run(case).decisions > 0) == ("GL103" in {case.code, *case.allowed})
+        asked = "GL103" in {case.code, *case.allowed} or case.name in GUARDED
+        assert (run(case).decisions > 0) == asked
 
 
 @every_case

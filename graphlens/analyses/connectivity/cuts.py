@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from graphlens.analyses.connectivity.facts import Facts
-from graphlens.analyses.connectivity.followers import Still, standing_still
-from graphlens.analyses.connectivity.mechanisms import FROM_PYTHON, REENTRANT, shown
+from graphlens.analyses.connectivity.followers import Still, standing_still, thawing
+from graphlens.analyses.connectivity.mechanisms import BLOCK, DECORATED, FROM_PYTHON, REENTRANT, shown
 from graphlens.analyses.connectivity.scenes import Scene, seen_scenes, unexplained, unseen_scenes
 from graphlens.analyses.findings import Finding, Place, listed, receive
-from graphlens.flow import CHECKPOINT, PYTHON, UNSEEN, Step
+from graphlens.flow import CHECKPOINT, GRAD, PYTHON, UNSEEN, Step
 from graphlens.observation import LeafFact
 
 
@@ -141,10 +141,13 @@ def _finding(facts: Facts, scene: Scene, *, measured: bool = True) -> Finding:
         through = f"{mechanism.name} (called {calls:,} times)" if calls > 1 else mechanism.name
     else:
         block = facts.place(opening)
-        if opening.function == CHECKPOINT and mechanism.says_so:
+        decorated = block.text.startswith("@")
+        if mechanism.says_so and opening.function == CHECKPOINT:
             mechanism = REENTRANT
+        elif mechanism.name == BLOCK and decorated:
+            mechanism = DECORATED
         inside = f"; {calls:,} calls in it" if calls > 1 else ""
-        through = f"{mechanism.name} (opened at {block.source}{inside})"
+        through = f"{mechanism.name} ({'decorated' if decorated else 'opened'} at {block.source}{inside})"
     doubt = "" if measured else f"; {_not_measured(facts)}"
     claim = f"{receive(lost)} no gradient: {through} {mechanism.what}{doubt}."
     evidence: dict[str, object] = {
@@ -160,8 +163,12 @@ def _finding(facts: Facts, scene: Scene, *, measured: bool = True) -> Finding:
         evidence["comes_back_at"] = returns
     evidence.update(_changes(facts, lost))
     level, fix = "error", mechanism.fix
+    thawed = thawing(facts, scene.steps)
     still = standing_still(facts, lost) if mechanism.says_so else None
-    if still is not None:
+    if thawed is not None:
+        level, evidence["thawed_at"] = "info", facts.place(thawed).source
+        fix = f"nothing, if this pass is not meant to train {'it' if len(lost) == 1 else 'them'}; else {fix}"
+    elif still is not None:
         level = "info" if still.alike else "warning"
         if still.follows:
             evidence["follows"] = dict(still.follows)
@@ -185,7 +192,7 @@ def _opening(facts: Facts, number: int) -> Step | None:
     while place >= 0:
         step = steps[facts.openings[place]]
         if step.thread == steps[number].thread:
-            return step
+            return None if step.function == GRAD or step.source is None else step
         place -= 1
     return None
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from graphlens.analyses.findings import Place
 from graphlens.analyses.lineage import Lineage
-from graphlens.flow import CHECKPOINT, LEAF, NO_GRAD, UNSEEN, Step
+from graphlens.flow import CHECKPOINT, GRAD, LEAF, NO_GRAD, UNSEEN, Step
 from graphlens.observation import MOST_ENTRIES as MOST_ENTRIES
 from graphlens.observation import LeafFact, Observation
 
@@ -122,5 +122,5 @@ class Facts:
 
     @cached_property
     def openings(self) -> list[int]:
-        """The steps that switched gradients off for a block."""
-        return [number for number, step in enumerate(self.flow.steps) if step.function in (NO_GRAD, CHECKPOINT)]
+        """The steps that switched gradients off for a block, or on."""
+        return [number for number, step in enumerate(self.flow.steps) if step.function in (GRAD, NO_GRAD, CHECKPOINT)]

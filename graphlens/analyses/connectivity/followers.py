@@ -1,4 +1,4 @@
-"""GL101, how serious: parameters that stand still by design, as those of target networks and teachers."""
+"""GL101, how serious: parameters that stand still by design, those of a target network or a teacher, or for a while."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
+from graphlens.flow import REQUIRES_GRAD, SWITCHES, Step
 from graphlens.observation import LeafFact
 
 # Names of networks whose parameters follow those of another one, and are not trained. The short
@@ -40,18 +41,17 @@ class Still(NamedTuple):
 
 
 def standing_still(facts: Facts, lost: Iterable[str]) -> Still | None:
-    """The modules that the lost leaves belong to, if their names say that they stand still; None otherwise."""
+    """The modules that the lost leaves belong to, if their names or their values say that they stand still, or None."""
     leaves = {_WRAPPED.sub("", leaf.name): leaf for leaf in facts.wanted}
     found: dict[str, str] = {}
     modules: list[str] = []
     alike = True
     for name in lost:
         name = _WRAPPED.sub("", name)
-        head = _head(name, _STILL)
+        head = _head(name, _STILL) or _head(name, _FOLLOWERS)
+        head = head or next((copy for copy in modules if name.startswith(f"{copy}.")), "") or _copied(leaves, name)
         if not head:
-            head = _head(name, _FOLLOWERS)
-            if not head:
-                return None
+            return None
         if head in modules:
             continue
         modules.append(head)
@@ -67,6 +67,36 @@ def standing_still(facts: Facts, lost: Iterable[str]) -> Still | None:
             return None
         alike &= near or bool(_PLAIN.search(head.rpartition(".")[2]))
     return Still(tuple(modules), found, alike)
+
+
+def _copied(leaves: Mapping[str, LeafFact], name: str) -> str:
+    """The outermost module around a parameter that has nearly the values of a trained one of another name; "" if none.
+
+    Layers of a stack, which differ in their number alone, begin as copies of one another: no sign of anything.
+    """
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        head = ".".join(parts[:count])
+        leader, near = _leader(leaves, head, name[len(head) :])
+        if near and _without_numbers(head) != _without_numbers(leader):
+            return head
+    return ""
+
+
+def _without_numbers(name: str) -> list[str]:
+    return [part for part in name.split(".") if not part.isdigit()]
+
+
+def thawing(facts: Facts, steps: Sequence[int]) -> Step | None:
+    """The call that lets the leaves which these steps froze require a gradient again, if each has one."""
+    flags, back = facts.flow.values, {}
+    for number, step in enumerate(facts.flow.steps):
+        if step.function in SWITCHES and step.written and flags[step.outputs[0]] & REQUIRES_GRAD:
+            back[step.written[0]] = number
+    frozen = [facts.flow.steps[number] for number in steps]
+    if not all(step.function in SWITCHES and step.outputs[0] in back for step in frozen):
+        return None
+    return facts.flow.steps[back[frozen[0].outputs[0]]]
 
 
 def _head(name: str, pattern: re.Pattern[str]) -> str:

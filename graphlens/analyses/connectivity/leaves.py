@@ -8,7 +8,7 @@ from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import shown
 from graphlens.analyses.findings import Finding, Place, listed, receive
 from graphlens.analyses.lineage import values_read
-from graphlens.flow import LEAF, Step
+from graphlens.flow import LEAF, SWITCHES, Step
 from graphlens.graph import GradGraph
 from graphlens.observation import LeafFact
 
@@ -22,7 +22,6 @@ FLAT_OPS = frozenset(
     )
     for number in range(4)
 )
-_SWITCHES = ("Tensor.requires_grad =", "Tensor.requires_grad_")
 
 
 def fresh_leaves(facts: Facts) -> Iterator[Finding]:
@@ -45,7 +44,7 @@ def fresh_leaves(facts: Facts) -> Iterator[Finding]:
         if step.function in ("Tensor.grad", "Tensor.data =") or consumed.intersection(fresh):
             continue
         if fresh:
-            asked = step.function in _SWITCHES and from_input.issuperset(step.written)
+            asked = step.function in SWITCHES and from_input.issuperset(step.written)
             made.setdefault((facts.place(step).source, asked), []).append(step)
     for (_, asked), steps in made.items():
         first, count = steps[0], len(steps)

@@ -16,9 +16,15 @@ class Mechanism(NamedTuple):
     says_so: bool = False
 
 
+BLOCK = "a block without gradients"
 REENTRANT = Mechanism(
     "a reentrant checkpoint", "runs its function without gradients, and none of its inputs requires one",
     "pass use_reentrant=False to torch.utils.checkpoint.checkpoint",
+)  # fmt: skip
+# The place is that of the decorator.
+DECORATED = Mechanism(
+    "a function without gradients", "computes its results without recording them",
+    "take the decorator off, or move this line out of the function", says_so=True,
 )  # fmt: skip
 _COPIES = "copies the values into a new tensor without history"
 _TO_TEXT = "hands the value on as text, which keeps no history"
@@ -34,6 +40,10 @@ _BY_FUNCTION = {
     "torch.nn.Parameter": (
         "makes a new parameter that starts a graph of its own",
         "use the tensor itself; a parameter belongs into the module's constructor",
+    ),
+    "torch.autograd.Variable": (
+        "makes a new tensor that starts a graph of its own",
+        "leave out Variable(): every tensor takes part in autograd",
     ),
     "torch.from_numpy": (_COPIES, _STAY),
     "Tensor.item": (_TO_PYTHON, _STAY),
@@ -111,7 +121,7 @@ def mechanism_of(flow: Flow, step: Step, outputs: tuple[int, ...]) -> Mechanism:
         )  # fmt: skip
     if not step.grad:
         return Mechanism(
-            "a block without gradients", "computes its results without recording them",
+            BLOCK, "computes its results without recording them",
             "move this line out of the block", says_so=True,
         )  # fmt: skip
     if name.endswith(".apply"):
