@@ -99,6 +99,7 @@ class Observation:
         backward_error: why the backward pass failed, "" if it did not.
         stopped: nodes that received a gradient and passed None on towards a leaf, by leaf.
         zeroing: nodes that received a gradient other than 0 and passed nothing but 0 on.
+        constant: nodes whose result is the same for every input.
         dependence: per leaf, which entries of which output changed when its value was changed and
             the program was run again; leaves that were not tried are missing. At most MOST_ENTRIES + 1
             entries are listed.
@@ -123,6 +124,7 @@ class Observation:
     clobbered: Sequence[Clobbered] = ()
     stopped: Mapping[str, Sequence[int]] = field(default_factory=dict)
     zeroing: Sequence[int] = ()
+    constant: Sequence[int] = ()
     forward_fault: NonFinite | None = None
     backward_fault: NonFinite | None = None
     dependence: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)

@@ -163,7 +163,7 @@ def _values_of(program: Program) -> _Outputs | None:
         made = program.forward()
     except Exception:  # the user's code may refuse a changed value in its own way
         return None
-    found = {name: tensor.detach().clone() for name, tensor in {**made.outputs, **made.roots}.items()}
+    found = {name: tensor.detach().clone() for name, tensor in {**made.outputs, **made.differentiated}.items()}
     return None if any(tensor.is_meta for tensor in found.values()) else found
 
 

@@ -35,6 +35,25 @@ def clobbered(roots: Iterable[torch.Tensor]) -> tuple[Clobbered, ...]:
     return tuple(found)
 
 
+def constant_nodes(roots: Iterable[torch.Tensor]) -> tuple[int, ...]:
+    """The nodes of ops that normalise over a single entry, and so give the same for every input."""
+    found = []
+    for number, node in enumerate(walk(_nodes(roots)).nodes):
+        if _entries_normalised(node) == 1:
+            found.append(number)
+    return tuple(found)
+
+
+def _entries_normalised(node: Any) -> int:
+    """Over how many entries a softmax or a layer norm takes the sum of each of its results; 0 of another op."""
+    name = op_name(node)
+    if name.startswith(("SoftmaxBackward", "LogSoftmaxBackward")):
+        shape, dimension = node._input_metadata[0].shape, node._saved_dim
+        # A negative dimension comes back without its sign.
+        return int(shape[dimension if dimension < 2**63 else dimension - 2**64]) if len(shape) else 1
+    return math.prod(node._saved_normalized_shape) if name.startswith("NativeLayerNormBackward") else 0
+
+
 def stopped_nodes(
     program: Program, start: Start, graph: GradGraph, leaves: Mapping[str, int]
 ) -> dict[str, tuple[int, ...]]:
@@ -124,7 +143,7 @@ def forward_fault(program: Program, start: Start, first: Flow) -> NonFinite | No
             made = program.forward()
         except Exception:  # the user's code may be made to run once, and say so in its own way
             return None
-    flow = recorder.flow({}, {**made.outputs, **made.roots})
+    flow = recorder.flow({}, {**made.outputs, **made.differentiated})
     fault = _first_fault(recorder.probed, flow)  # type: ignore[arg-type]
     if fault is None or fault.step is None:
         return fault

@@ -42,7 +42,7 @@ def observation_of(
         required: which leaves required a gradient before the run, which may freeze them.
         gradients: None if the backward pass was not run, or failed.
     """
-    ends = first.roots or first.outputs
+    ends = first.differentiated
     flow = recorder.flow(wanted, {**first.outputs, **ends})
     leaves = [
         LeafFact(
@@ -70,6 +70,7 @@ def observation_of(
         [_end(name, tensor, flow.outputs.get(name)) for name, tensor in first.outputs.items()],
         is_forward=program.times_forward,
         backward_error=printable(" ".join(backward_error.split())),
+        constant=diagnose.constant_nodes(first.roots.values()) if "zero" in {leaf.gradient for leaf in leaves} else (),
         clobbered=diagnose.clobbered(first.roots.values()) if "inplace operation" in backward_error else (),
         held=_held(recorder, flow, wanted),
         existing=recorder.existing,

@@ -21,12 +21,23 @@ from graphlens.subject import Subject
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass made: its outputs, and the scalars to differentiate."""
+    """What one forward pass made: its outputs, and the scalars to differentiate.
+
+    Attributes:
+        roots: the scalars that have a backward graph.
+        ends: what the caller asks to be differentiated, whether it has a graph or not.
+    """
 
     outputs: Mapping[str, torch.Tensor]
     roots: Mapping[str, torch.Tensor]
     loss: float | None
     notes: tuple[str, ...] = ()
+    ends: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def differentiated(self) -> Mapping[str, torch.Tensor]:
+        """The roots; where there are none, what they would have been made of."""
+        return self.roots or self.ends or self.outputs
 
 
 @dataclass(frozen=True)
@@ -161,8 +172,10 @@ def _reduce(outputs: Mapping[str, torch.Tensor], ends: Mapping[str, torch.Tensor
             notes.append(f"{name} is no scalar and was reduced by .sum()")
     roots = {name: tensor for name, tensor in scalars.items() if tensor.requires_grad}
     if not roots:
-        notes = ["no output has a backward graph, so every gradient is None"]
-    return Pass(outputs, roots, _sum(list(scalars.values())), tuple(notes))
+        lacking = "the loss" if any(tensor.requires_grad for tensor in outputs.values()) else "no output"
+        has = "has no" if lacking == "the loss" else "has a"
+        notes = [f"{lacking} {has} backward graph, so every gradient is None"]
+    return Pass(outputs, roots, _sum(list(scalars.values())), tuple(notes), ends)
 
 
 def _sum(scalars: Sequence[torch.Tensor]) -> float | None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 
 import graphlens
+from graphlens.capture import diagnose
 from graphlens.capture.changes import MOST_FURTHER_RUNS
 from graphlens.capture.program import subject_program
 from graphlens.capture.start import Start
@@ -755,3 +756,48 @@ def test_the_number_of_runs_has_a_limit_and_what_was_not_tried_is_said() -> None
     named = [name for item in trace.findings for name in item.evidence["lost"]]  # type: ignore[attr-defined]
     assert sorted(named) == sorted(f"given[{k}]" for k in range(64))
     assert {item.level for item in trace.findings} == {"error"}
+
+
+# What is the same for every input
+
+
+@pytest.mark.parametrize(
+    ("call", "constant"),
+    [
+        (lambda x: x.softmax(1), False),
+        (lambda x: x.softmax(-1), False),
+        (lambda x: x[:, :1].softmax(1), True),
+        (lambda x: x[:, :1].softmax(-1), True),
+        (lambda x: x[:, :1].softmax(0), False),
+        (lambda x: x[:, :1].log_softmax(-1), True),
+        (lambda x: x[:1].log_softmax(-2), True),
+        (lambda x: x[0, 0].softmax(0), True),
+        (lambda x: torch.nn.functional.layer_norm(x, (3,)), False),
+        (lambda x: torch.nn.functional.layer_norm(x[:, :1], (1,)), True),
+        (lambda x: x.exp(), False),
+    ],
+)
+def test_ops_whose_result_is_the_same_for_every_input(
+    call: Callable[[torch.Tensor], torch.Tensor], constant: bool
+) -> None:
+    x = torch.randn(2, 3, requires_grad=True)
+    made = call(x)
+
+    assert len(diagnose.constant_nodes([made.sum()])) == constant
+    # The oracle: other numbers give the same.
+    same = torch.allclose(call(torch.randn(2, 3) * 5 + 2), made)
+    assert same == constant
+
+
+def test_attention_to_a_sequence_of_one_is_a_warning() -> None:
+    def attention(x: torch.Tensor, query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        weights = ((x @ query) @ x.transpose(-1, -2)).softmax(-1)
+        return weights @ (x @ value)
+
+    square = [torch.randn(3, 3, requires_grad=True) for _ in range(2)]
+    trace = graphlens.trace(attention, torch.randn(2, 1, 3), *square, diagnose=True)
+
+    (finding,) = trace.findings
+    assert (finding.code, finding.level, finding.evidence["leaves"]) == ("GL105", "warning", ["query"])
+    assert finding.fix.startswith("nothing, if other inputs have more entries there; else use sigmoid")
+    assert graphlens.trace(attention, torch.randn(2, 4, 3), *square, diagnose=True).findings == ()

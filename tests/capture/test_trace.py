@@ -465,3 +465,16 @@ def test_a_lone_argument_is_not_taken_apart() -> None:
 
     assert lone.outputs["output"].shape == packed.outputs["output"].shape == (2, 1)
     assert Subject(torch.nn.Linear(3, 1), [x]).args == [x]
+
+
+def test_a_loss_without_a_graph_is_what_is_differentiated() -> None:
+    layer = torch.nn.Linear(3, 2)
+    result = trace(layer, torch.ones(4, 3), loss=lambda made: torch.tensor(made.sum().item()), diagnose=True)
+
+    assert result.graph is None
+    assert result.outputs.keys() == {"output"}
+    assert result.notes == ("the loss has no backward graph, so every gradient is None",)
+    assert [end.name for end in result.observation.ends] == ["loss"]
+    assert {item.verdict for item in result.connectivity.verdicts if item.role == "parameter"} == {
+        "used, but its value leaves the graph before the output"
+    }

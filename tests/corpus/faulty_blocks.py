@@ -119,3 +119,49 @@ def noise_is_wrapped_as_a_variable():
         return ((x + noise) @ weight).square().mean()
 
     return Subject(noisy, [torch.randn(5, 4), torch.randn(4, 2, requires_grad=True)])
+
+
+# What the loss makes of the output
+
+
+@faulty("GL101", lost=ENCODER, mechanism="loss of a number", allowed=("GL106",))
+def loss_function_makes_a_tensor_of_a_number():
+    def loss(output):
+        return torch.tensor(output.square().mean().item())  # <- fault
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.encoder(x)
+
+    return Subject(Encoder(), [torch.randn(5, 4)], loss=loss)
+
+
+@faulty("GL105", zero=("layer.weight", "layer.bias"), mechanism="softmax over one entry")
+def single_logit_goes_through_a_softmax():
+    class Binary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, x, y):
+            probability = torch.softmax(self.layer(x), -1)  # <- fault
+            return F.binary_cross_entropy(probability, y)
+
+    return Subject(Binary(), [torch.randn(5, 4), torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0]])])
+
+
+@faulty("GL105", zero=("layer.weight", "layer.bias"), mechanism="cross-entropy of one class")
+def cross_entropy_is_taken_of_a_single_class():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, x, y):
+            return F.cross_entropy(self.layer(x), y)  # <- fault
+
+    return Subject(Detector(), [torch.randn(5, 4), torch.zeros(5, dtype=torch.long)])

@@ -101,3 +101,33 @@ def loss_that_diverges_stops_the_training():
             return loss
 
     return Subject(Guarded(), [torch.randn(5, 4)])
+
+
+@healthy(mechanism="leaf of an inner loop")
+def adversary_takes_two_steps_from_leaf_to_leaf():
+    class Robust(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = mlp(4, 8, 2)
+
+        def forward(self, x, y):
+            shift = torch.zeros_like(x, requires_grad=True)
+            for _ in range(2):
+                (grad,) = torch.autograd.grad(F.cross_entropy(self.model(x + shift), y), shift)
+                shift = (shift + 0.1 * grad.sign()).clamp(-0.2, 0.2).detach().requires_grad_()
+            return F.cross_entropy(self.model(x + shift.detach()), y)
+
+    return Subject(Robust(), [torch.randn(4, 4), torch.tensor([0, 1, 1, 0])])
+
+
+@healthy(mechanism="softmax over two entries")
+def softmax_of_one_row_has_two_classes():
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return -torch.softmax(self.layer(x), 1)[0, 0].log()
+
+    return Subject(Classes(), [torch.randn(1, 4)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from graphlens.analyses.connectivity.facts import Facts
-from graphlens.analyses.connectivity.mechanisms import shown
+from graphlens.analyses.connectivity.mechanisms import DETACHING, shown
 from graphlens.analyses.findings import Finding, Place, listed, receive
 from graphlens.analyses.lineage import values_read
 from graphlens.flow import LEAF, SWITCHES, Step
@@ -31,6 +31,8 @@ def fresh_leaves(facts: Facts) -> Iterator[Finding]:
     known = {leaf.value for leaf in facts.seen.leaves if leaf.value is not None and facts.is_unseen(leaf.value)}
     consumed = _differentiated_inside(facts)
     consumed |= facts.seen.held
+    asked_for = _asked_for(facts)
+    sites_used: set[str] = set()  # where a leaf was made whose gradient the forward pass asks for, in another round
     made: dict[tuple[str, bool], list[Step]] = {}
     from_input: set[int] = set()  # computed from what was handed in, and from no leaf that is wanted
     for step in facts.flow.steps:
@@ -41,15 +43,20 @@ def fresh_leaves(facts: Facts) -> Iterator[Finding]:
         fresh = [value for value in step.outputs if facts.flow.values[value] & LEAF and value not in known]
         fresh = [value for value in fresh if value not in step.inputs]  # and not merely passed on
         known.update(fresh)
+        if consumed.intersection(fresh):
+            sites_used.add(facts.place(step).source)
         if step.function in ("Tensor.grad", "Tensor.data =") or consumed.intersection(fresh):
             continue
-        if fresh:
+        if asked_for.intersection(fresh):
             asked = step.function in SWITCHES and from_input.issuperset(step.written)
             made.setdefault((facts.place(step).source, asked), []).append(step)
-    for (_, asked), steps in made.items():
+    for (source, asked), steps in made.items():
+        if source in sites_used:
+            continue
         first, count = steps[0], len(steps)
         times = f" {count:,} times" if count > 1 else ""
-        fix = "leave out requires_grad=True; or make the tensor a parameter in the constructor if it is to be trained"
+        flag = "requires_grad_()" if first.function in SWITCHES else "requires_grad=True"
+        fix = f"leave out {flag}; or make the tensor a parameter in the constructor if it is to be trained"
         yield Finding(
             # Reentrant checkpoints and saliency maps need a gradient of the input.
             "GL102", "info" if asked else "warning",
@@ -74,6 +81,16 @@ def _differentiated_inside(facts: Facts) -> set[int]:
         if step.written and not values.isdisjoint(step.outputs):
             values.update(step.written)
     return values
+
+
+def _asked_for(facts: Facts) -> set[int]:
+    """The ends, and what some call computes with under autograd: there is a gradient to go somewhere."""
+    return {*facts.ends} | {
+        value
+        for step in facts.flow.steps
+        if step.grad and step.function not in (*DETACHING, *SWITCHES)
+        for value in (*step.inputs, *step.written)
+    }
 
 
 def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]:
@@ -128,6 +145,7 @@ def flat_gradients(facts: Facts) -> Iterator[Finding]:
     flat = {number for number, node in enumerate(graph.nodes) if node.op in FLAT_OPS}
     # A division has the derivative 0 only with a rounding mode, which shows when it is run.
     flat |= {number for number in facts.seen.zeroing if graph.nodes[number].op.startswith("DivBackward")}
+    flat.update(facts.seen.constant)
     zero = {leaf.name for leaf in facts.wanted if leaf.gradient == "zero"}
     if not flat or not zero:
         return
@@ -136,17 +154,30 @@ def flat_gradients(facts: Facts) -> Iterator[Finding]:
     for name, node in facts.seen.reached.items():
         if name in zero and node not in open_nodes:
             by_nodes.setdefault(tuple(sorted(_last_flat(graph, flat, node))), []).append(name)
-    for nodes, names in by_nodes.items():
-        ops = sorted({graph.nodes[number].op for number in nodes})
-        where = facts.place_of_node(nodes[0])
-        yield Finding(
-            "GL105", "error",
-            f"{receive(names)} a gradient that is 0 everywhere: every path leads through {listed(ops)}, whose "
-            "derivative is 0 wherever it exists.",
-            Place(where.source, where.text, where.module, nodes),
-            {"leaves": names, "ops": ops},
-            "pass the gradient straight through, x + (op(x) - x).detach(); or use a smooth op in its place",
-        )  # fmt: skip
+    yield from (_flat_finding(facts, nodes, names) for nodes, names in by_nodes.items())
+
+
+def _flat_finding(facts: Facts, nodes: tuple[int, ...], names: list[str]) -> Finding:
+    graph = facts.seen.graph
+    assert graph is not None
+    ops = sorted({graph.nodes[number].op for number in nodes})
+    where = facts.place_of_node(nodes[0])
+    level, why = "error", "whose derivative is 0 wherever it exists"
+    fix = "pass the gradient straight through, x + (op(x) - x).detach(); or use a smooth op in its place"
+    if not set(nodes).isdisjoint(facts.seen.constant):
+        why = "which normalises over a single entry, so that its result is the same for every input of this shape"
+        fix = (
+            "use sigmoid for a single logit, as in binary_cross_entropy_with_logits, or give the layer before it one "
+            "output for each class"
+        )
+        if any(leaf.gradient == "value" for leaf in facts.wanted):  # as in attention to a sequence of one
+            level, fix = "warning", f"nothing, if other inputs have more entries there; else {fix}"
+    return Finding(
+        "GL105", level,
+        f"{receive(names)} a gradient that is 0 everywhere: every path leads through {listed(ops)}, {why}.",
+        Place(where.source, where.text, where.module, nodes),
+        {"leaves": names, "ops": ops}, fix,
+    )  # fmt: skip
 
 
 def _reached_without(graph: GradGraph, avoided: set[int]) -> set[int]:

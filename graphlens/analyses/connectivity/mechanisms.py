@@ -71,6 +71,7 @@ FROM_PYTHON = frozenset(
     ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy", "torch.frombuffer", "torch.full")
 )
 TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what in (_TO_PYTHON, _TO_TEXT))
+DETACHING = ("Tensor.detach", "torch.detach", "Tensor.detach_", "Tensor.data")
 _SAYING_SO = {
     "Tensor.detach": "leave out .detach()",
     "torch.detach": "leave out torch.detach()",
