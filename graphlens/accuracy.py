@@ -70,7 +70,7 @@ class Attribution:
         return None if self.total is None else self.total - self.net
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantity:
     """An output, the loss or a gradient of the run, held against its true value.
 
@@ -87,6 +87,7 @@ class Quantity:
         significant: the same from runs that were rounded at random, with its 95 % interval; None
             where no such runs were made.
         attribution: which ops made the error; None where it was not asked for.
+        true: the true entries, rounded once to float64; None where they are not known.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Quantity:
     digits: float | None = None
     significant: tuple[float, float, float] | None = None
     attribution: Attribution | None = None
+    true: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Accuracy:
         unit: unit roundoff u of the run's format, half the spacing of the numbers above 1.
         ops: every op that ran, in order.
         quantities: outputs first, then the loss, then gradients.
+        escaped: floating-point tensors whose numbers Python read, as .item() and torch.tensor([...]) do:
+            what a program makes of them outside tensors is not followed, and counts as exact.
         notes: what could not be found out, and why.
     """
 
@@ -175,5 +179,6 @@ class Accuracy:
     suspects: Sequence[Suspect] = ()
     sums: Sequence[TermSum] = ()
     branches: Sequence[Branch] = ()
+    escaped: int = 0
     notes: Sequence[str] = ()
     seconds: float = 0.0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphlens.accuracy import Accuracy
 from graphlens.analyses.counts import Stats, stats
 from graphlens.analyses.differences import Difference, gradient_differences, output_differences
+from graphlens.analyses.nearness import Nearness, nearness, nearness_reasons
 from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
 from graphlens.records import RunRecord
 from graphlens.shown import Report
@@ -13,7 +15,10 @@ from graphlens.shown import Report
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph."""
+    """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph.
+
+    `nearness` says which result is nearer to the truth; empty where the true values were not asked for.
+    """
 
     a: RunRecord
     b: RunRecord
@@ -22,10 +27,17 @@ class Comparison(Report):
     outputs: tuple[Difference, ...]
     gradients: tuple[Difference, ...]
     reasons: tuple[Reason, ...]
+    nearness: tuple[Nearness, ...] = ()
 
 
-def compare_records(a: RunRecord, b: RunRecord) -> Comparison:
-    """Compare any two runs; a saved graph is a run with a graph and nothing else."""
+def compare_records(
+    a: RunRecord, b: RunRecord, *, exact_a: Accuracy | None = None, exact_b: Accuracy | None = None
+) -> Comparison:
+    """Compare any two runs; a saved graph is a run with a graph and nothing else.
+
+    Args:
+        exact_a, exact_b: how exact each run is, where that was measured.
+    """
     stats_a = None if a.graph is None else stats(a.graph)
     stats_b = None if b.graph is None else stats(b.graph)
     outputs = output_differences(a.outputs, b.outputs) if a.outputs and b.outputs else ()
@@ -35,4 +47,6 @@ def compare_records(a: RunRecord, b: RunRecord) -> Comparison:
         reasons += structure_reasons(a, b, stats_a, stats_b)
     reasons += time_reasons(a, b, stats_a, stats_b)
     reasons += value_reasons(a, b, outputs, gradients)
-    return Comparison(a, b, stats_a, stats_b, outputs, gradients, tuple(reasons))
+    near = nearness(exact_a, exact_b, [row.name for row in gradients if {row.a, row.b} == {"value", "none"}])
+    reasons += nearness_reasons(a, b, near)
+    return Comparison(a, b, stats_a, stats_b, outputs, gradients, tuple(reasons), near)

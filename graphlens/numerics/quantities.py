@@ -47,6 +47,7 @@ def quantity(study: Study, target: Target) -> Quantity:
         is_zero=is_zero,
         ulps=ulps(error, run, truth, tensor.dtype),
         digits=None if is_zero else right_digits(largest, true, tensor.dtype),
+        true=truth,
     )  # fmt: skip
 
 

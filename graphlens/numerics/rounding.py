@@ -11,10 +11,11 @@ import torch
 
 from graphlens.accuracy import Accuracy, Branch, Quantity
 from graphlens.capture.program import Program
-from graphlens.capture.tape import Tape
+from graphlens.capture.tape import Call, Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph
+from graphlens.numerics.arguments import op_name
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.exact import replay
 from graphlens.numerics.quantities import quantity, unit_roundoff
@@ -73,9 +74,15 @@ def measure_accuracy(
         study.ops,
         quantities,
         branches=_branches(reference),
+        escaped=sum(_is_read(call, tape) for call in tape.calls),
         notes=notes,
         seconds=time.perf_counter() - began,
     )
+
+
+def _is_read(call: Call, tape: Tape) -> bool:
+    """Whether a call hands a floating-point number to Python."""
+    return op_name(call) == "_local_scalar_dense" and any(is_float(tape.tensors[value]) for value in call.inputs)
 
 
 def _worst(quantities: Sequence[Quantity]) -> list[int]:

@@ -23,7 +23,7 @@ from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.memory_report import objects_bytes
 from graphlens.views.plain import number
-from graphlens.views.rounding_document import accuracy_document
+from graphlens.views.rounding_document import accuracy_document, nearness_document
 
 if TYPE_CHECKING:
     import numpy
@@ -251,6 +251,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
         "b": _side(b, comparison.stats_b),
         "output": {"max_abs_diff": worst, "tensors": {row.name: _difference(row) for row in comparison.outputs}},
         "gradients": {row.name: _difference(row) for row in comparison.gradients},
+        "truth": nearness_document(comparison.nearness),
         "time": {"forward": _times(a.forward, b.forward), "backward": _times(a.backward, b.backward)},
         "why": [
             {"code": reason.code, "claim": reason.claim, "evidence": _evidence(reason.evidence)}

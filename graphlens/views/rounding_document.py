@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphlens.accuracy import Accuracy, Attribution, Quantity
+from graphlens.analyses.nearness import Nearness
 from graphlens.analyses.rounding.shares import shares
 from graphlens.views.plain import number
 
@@ -24,6 +25,7 @@ def accuracy_document(accuracy: Accuracy) -> dict[str, Any]:
             "otherwise": sum(branch.otherwise for branch in accuracy.branches),
             "undecided": sum(branch.undecided for branch in accuracy.branches),
         },
+        "tensors_read_by_python": accuracy.escaped,
         "seconds": accuracy.seconds,
         "notes": list(accuracy.notes),
     }
@@ -73,3 +75,25 @@ def _attribution(accuracy: Accuracy, made: Attribution) -> dict[str, Any]:
             for row in rows[:_MOST_SHARES]
         ],
     }
+
+
+def nearness_document(rows: Sequence[Nearness]) -> dict[str, Any] | None:
+    """The part "truth" of `graphlens compare --json`; null where the true values were not measured."""
+    if not rows:
+        return None
+    found: dict[str, Any] = {}
+    for row in rows:
+        found.setdefault(f"{row.kind}s" if row.kind != "loss" else "loss", {})[row.name] = {
+            "same_true_value": row.agree,
+            "a": _side(row.a),
+            "b": _side(row.b),
+            "nearer": row.nearer or None,
+            "digits": number(row.digits) if row.nearer else None,
+        }
+    return found
+
+
+def _side(item: Quantity | None) -> dict[str, Any] | None:
+    if item is None:
+        return None
+    return {"max_abs_error": number(item.error), "digits": number(item.digits), "true_is_zero": item.is_zero}

@@ -108,6 +108,9 @@ def _remarks(accuracy: Accuracy) -> Iterator[str]:
         )
     if undecided:
         yield f"At {_entries(undecided)} a decision on data is so close that the enclosures do not tell its way."
+    if accuracy.escaped:
+        read = "1 tensor was" if accuracy.escaped == 1 else f"{accuracy.escaped:,} tensors were"
+        yield f"{read} read by Python (.item(), torch.tensor): what is made of such numbers counts as exact."
     yield from accuracy.notes
 
 
