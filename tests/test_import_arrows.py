@@ -64,8 +64,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "cli": (
-        {"__init__", "analyses", "capture", "cli", "errors", "explaining", "files", "graph", "lessons", "records",
-         "storage", "targets", "units", "views"},
+        {"__init__", "accuracy", "analyses", "capture", "cli", "errors", "explaining", "files", "graph", "lessons",
+         "numerics", "records", "storage", "targets", "units", "views"},
         {"click", "torch"},
     ),
     "__main__": ({"cli"}, set()),

@@ -18,6 +18,7 @@ MEASURED = (
     (r"[\d.,]+ × as long", "RATIO as long"),
     (r"(TIME TIME) [\d.,]+ ×", r"\1 RATIO"),
     (r"\d\.\d+e[-+]\d+", "SMALL"),  # rounding noise
+    (r"[\d.]+ digits", "DIGITS"),
     (r"\d+ threads?", "THREADS"),
 )
 

@@ -22,11 +22,14 @@ class NodeColumn:
         title: what is shaded by, as it ends "the share of all …": "forward time, measured once".
         unit: "nodes", "bytes" and "ns" are written as such; any other is written behind the number.
         values: node → number, of either sign; a node that is not in it was not measured.
+        total: what the numbers explain, if their signs matter: a box then states the plain sum of its
+            numbers as a share of this, and is shaded by the magnitude of that sum.
     """
 
     title: str
     unit: str
     values: Mapping[int, float]
+    total: float | None = None
 
     def check(self, graph: GradGraph) -> NodeColumn:
         """Verify that these can be numbers of the graph's nodes; return the column itself.

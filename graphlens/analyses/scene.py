@@ -61,8 +61,9 @@ class SceneBox:
     `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
     `forward_ns` is what the forward ops that were timed took, None if none was; `untimed` counts
     the others. `heat` is the sum of the magnitudes in the scene's column, None if it has none of the
-    nodes; `cold` counts those that it does not have, leaves aside. A closed box stands for `count`
-    iterations, which come after `skipped` others, or for a module's calls, and then `count` is 1.
+    nodes, and `net` the sum with the signs; `cold` counts those that it does not have, leaves aside.
+    A closed box stands for `count` iterations, which come after `skipped` others, or for a module's
+    calls, and then `count` is 1.
 
     `lines` are the lines of code that its nodes come from, in the order of their first use.
     `module` is the class of a module where each iteration, or the closed box, is a call of it; on
@@ -84,6 +85,7 @@ class SceneBox:
     forward_ns: int | None = None
     untimed: int = 0
     heat: float | None = None
+    net: float = 0.0
     cold: int = 0
     lines: tuple[Source, ...] = ()
     module: str = ""
@@ -100,6 +102,7 @@ class SceneBox:
         self.forward_ns = _sum_of_known(self.forward_ns, forward_ns)
         self.untimed += ran and forward_ns is None
         self.heat = _sum_of_known(self.heat, None if heat is None else abs(heat))
+        self.net += heat or 0.0
         self.cold += ran and heat is None
 
 
@@ -120,6 +123,7 @@ class SceneFrame:
     forward_ns: int | None = None
     untimed: int = 0
     heat: float | None = None
+    net: float = 0.0
     module: str = ""
     calls: int = 0
 
@@ -477,6 +481,7 @@ def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox], names: _Names) -> tu
             frame.forward_ns = _sum_of_known(frame.forward_ns, box.forward_ns)
             frame.untimed += box.untimed
             frame.heat = _sum_of_known(frame.heat, box.heat)
+            frame.net += box.net
     return tuple(frames.values())
 
 

@@ -9,13 +9,14 @@ import click
 
 from graphlens.analyses.compose import MOST_BOXES
 from graphlens.analyses.heat import HEATS
-from graphlens.cli.common import build_program, force_option, load_saved, progressing, target_options
+from graphlens.cli.common import Progress, build_program, force_option, load_saved, progressing, target_options
 from graphlens.errors import DrawError, NoGraphError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import Target, parse_target
 
 if TYPE_CHECKING:
     from graphlens.analyses.compose import Wish
+    from graphlens.analyses.heat import NodeColumn
     from graphlens.capture.program import Pass, Program
     from graphlens.graph import GradGraph
     from graphlens.views.scene_dot import Look
@@ -40,7 +41,9 @@ _HOW = ("what repeats drawn once", "nothing folded")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
 @click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
 @click.option(
-    "--heat", type=click.Choice(HEATS), help="Shade by nodes, saved bytes, or forward time."
+    "--heat",
+    type=click.Choice([*HEATS, "error"]),
+    help="Shade by nodes, saved bytes, forward time, or rounding: who made the error of the first output.",
 )
 @click.option(
     "--group",
@@ -80,6 +83,9 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     with progressing(quiet) as progress:
         progress(f"{target}: running")
         program, made, graph = _capture(parsed, options)
+        heat = options["heat"]
+        if heat == "error":
+            heat = _errors(parsed, program, graph, progress)
         wants_frames = any(options[name] != _OF_GRAPHLENS[name] for name in _FOLDS)
         if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
@@ -89,7 +95,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
             assert made is not None
             data, boxes = _draw_raw(target, suffix, program, made, graph, options), len(graph)
         else:
-            data, boxes = _draw_folded(target, suffix, graph, options)
+            data, boxes = _draw_folded(target, suffix, graph, options, heat)
     if output == "-":
         click.echo(data.decode(), nl=False)
         return
@@ -114,7 +120,7 @@ def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, P
     from graphlens.capture.build import capture
     from graphlens.capture.program import recorder_of
 
-    if options["lines"] or options["heat"] == "time" or options["group"] == "module":
+    if options["lines"] or options["heat"] in ("time", "error") or options["group"] == "module":
         program.anew()
     with recorder_of(program) as recorder:
         made = program.forward()
@@ -183,10 +189,24 @@ def _draw_raw(
     return finish_svg(data, title=title, description=description, prefix=id_prefix(target, title + dot))
 
 
-def _draw_folded(target: str, suffix: str, graph: GradGraph, options: dict[str, Any]) -> tuple[bytes, int]:
+def _errors(target: Target, program: Program | None, graph: GradGraph, progress: Progress) -> NodeColumn:
+    """What each node contributes to the rounding error of a result."""
+    from graphlens.analyses.rounding.shares import error_column
+    from graphlens.capture.resolve import user_code
+    from graphlens.numerics.rounding import measure_accuracy
+
+    if program is None:
+        raise DrawError(f"{target.text} is a saved graph, which tells no values; name the target it was captured from")
+    with user_code(target, "a repeated run"):
+        return error_column(measure_accuracy(program, graph, progress=progress))
+
+
+def _draw_folded(
+    target: str, suffix: str, graph: GradGraph, options: dict[str, Any], heat: str | NodeColumn | None
+) -> tuple[bytes, int]:
     from graphlens.views.picture import draw
 
-    picture = draw(graph, _wish(options), _look(target, options), target, options["heat"])
+    picture = draw(graph, _wish(options), _look(target, options), target, heat)
     return picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from graphlens.analyses.heat import NodeColumn
-from graphlens.analyses.scene import SceneBox
-from graphlens.units import bytes_text, count_text, nodes_text, seconds_text, significant
+from graphlens.analyses.scene import Scene, SceneBox, SceneFrame
+from graphlens.units import bytes_text, count_text, nodes_text, percent_text, seconds_text, significant
+
+_NOT_MEASURED = "boxes without a share and without orange were not measured"
 
 
 def heat_step(value: float, most: float) -> int:
@@ -14,6 +16,22 @@ def heat_step(value: float, most: float) -> int:
     share = value / most if most else 0.0
     # Rounded up, so that only nothing looks like nothing; but a share just above a fifth is a fifth.
     return max(math.ceil(round(share * 5, 1)), 1 if value else 0)
+
+
+def warmth(box: SceneBox, column: NodeColumn | None) -> float:
+    """What the shade of a box goes by."""
+    return box.heat or 0.0 if column is None or column.total is None else abs(box.net)
+
+
+def share_text(item: SceneBox | SceneFrame, scene: Scene, whole: float) -> str:
+    """ "47.7 %", or with its sign "100.1 % net"; nothing where there is nothing."""
+    if not item.heat or scene.heat is None:
+        return ""
+    total = scene.heat.total
+    if total is None:
+        return percent_text(item.heat, whole)
+    share = 100 * item.net / total
+    return "< 0.1 % net" if abs(share) < 0.05 else f"{share:.1f} % net"
 
 
 def amount_text(value: float, column: NodeColumn) -> str:
@@ -34,10 +52,14 @@ def heat_legend(column: NodeColumn, whole: float, missing: bool) -> list[str]:
         whole: the sum over all boxes.
         missing: whether a box of which something could have been measured has no value.
     """
+    if column.total is not None:
+        lines = [f"in percent: {column.title}, with their signs; 100 % are {amount_text(column.total, column)}"]
+        lines.append("the stronger the orange, the larger the sum of a box")
+        return [*lines, _NOT_MEASURED] if missing else lines
     shares = f"the stronger the orange, the larger the share of all {column.title}, in percent"
     lines = [f"{shares}; all: {amount_text(whole, column)}"]
     if missing:
-        lines.append("boxes without a share and without orange were not measured")
+        lines.append(_NOT_MEASURED)
     return lines
 
 

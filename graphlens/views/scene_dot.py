@@ -11,8 +11,8 @@ from graphlens.analyses.layout_cost import long_arrows
 from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
 from graphlens.analyses.stacks import stacks
 from graphlens.graph import shape_text
-from graphlens.units import bytes_text, count_text, nodes_text, percent_text, seconds_text
-from graphlens.views.heat import cold_text, heat_legend, heat_step
+from graphlens.units import bytes_text, count_text, nodes_text, seconds_text
+from graphlens.views.heat import cold_text, heat_legend, heat_step, share_text, warmth
 from graphlens.views.markup import bold, label, small, stack, text, wrapped
 from graphlens.views.palette import DARK, LIGHT, Palette
 from graphlens.views.scene_text import (
@@ -98,8 +98,8 @@ class _Writer:
         self.look = look
         self.palette: Palette = DARK if look.theme == "dark" else LIGHT
         self.names = _names(scene)
-        values = [box.heat or 0 for box in scene.boxes]
-        self.most, self.whole = max(values, default=0), sum(values)
+        self.most = max((warmth(box, scene.heat) for box in scene.boxes), default=0)
+        self.whole = sum(box.heat or 0 for box in scene.boxes)
         self.stacks = {chain[0]: chain for chain in stacks(scene)}
         self.stacked = {key for chain in self.stacks.values() for key in chain[1:]}
         self.boxes = {box.key: box for box in scene.boxes}
@@ -210,7 +210,7 @@ class _Writer:
         fill, line = self.palette.boxes[box.kind]
         if box.heat is None:
             return fill, line, f"gl-{box.kind}"
-        step = heat_step(box.heat, self.most)
+        step = heat_step(warmth(box, self.scene.heat), self.most)
         return self.palette.heat[step], line, f"gl-{box.kind} gl-heat{step}"
 
     def _stack(self, chain: tuple[Key, ...]) -> str:
@@ -276,7 +276,7 @@ class _Writer:
         return f"saves {bytes_text(box.storage_bytes)}{' in all' if box.nodes > 1 else ''}"
 
     def _share(self, item: SceneBox | SceneFrame) -> str:
-        return percent_text(item.heat, self.whole) if item.heat else ""
+        return share_text(item, self.scene, self.whole)
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from graphlens.analyses.scene import Extract, Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
 from graphlens.graph import shape_text
-from graphlens.units import bytes_text, count_text, nodes_text, percent_text
-from graphlens.views.heat import amount_text, cold_text
+from graphlens.units import bytes_text, count_text, nodes_text
+from graphlens.views.heat import amount_text, cold_text, share_text
 
 
 def scene_text(scene: Scene, title: str = "", *, lines: bool = False) -> str:
@@ -32,7 +32,7 @@ def scene_text(scene: Scene, title: str = "", *, lines: bool = False) -> str:
             told.append(f"{'  ' * depth}{_frame_line(frames[around[: depth + 1]], frames)}")
         opened = around
         line = _box_line(box, called, reads.get(box.key, []), made_by(box, frames))
-        heat = ", ".join(part for part in (percent_text(box.heat, whole) if box.heat else "", cold_text(box)) if part)
+        heat = ", ".join(part for part in (share_text(box, scene, whole), cold_text(box)) if part)
         behind = [heat, lines_text(box) if lines else ""]
         told.append("  ".join([f"{'  ' * len(around)}{line}", *(part for part in behind if part)]))
     return "\n".join(told) + "\n"
@@ -237,6 +237,9 @@ def _whole(scene: Scene) -> float:
 def _shares_of(scene: Scene) -> list[str]:
     if scene.heat is None:
         return []
+    if scene.heat.total is not None:
+        total = amount_text(scene.heat.total, scene.heat)
+        return [f"In percent: {scene.heat.title}, with their signs; 100 % are {total}"]
     return [f"Shown is the share of all {scene.heat.title}, in percent; all: {amount_text(_whole(scene), scene.heat)}"]
 
 

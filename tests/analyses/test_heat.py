@@ -11,7 +11,7 @@ import graphlens
 from graphlens.analyses.heat import NodeColumn, heat_of
 from graphlens.analyses.scene import Scene
 from graphlens.errors import DrawError, MeasureError
-from graphlens.views.heat import amount_text
+from graphlens.views.heat import amount_text, heat_legend, share_text, warmth
 from tests.builders import captured, lesson_loss, small_graph
 from tests.drawing import scene_of, texts
 
@@ -95,3 +95,23 @@ def test_numbers_that_cannot_be_those_of_the_nodes_are_refused(values: dict[int,
 )
 def test_amounts_have_their_units(value: float, unit: str, text: str) -> None:
     assert amount_text(value, NodeColumn("something", unit, {})) == text
+
+
+def test_signs_are_kept_where_they_matter() -> None:
+    signed = NodeColumn("contributions", "", VALUES, total=2.0)
+    scene = scene_of(GRAPH, signed)
+
+    for box in scene.boxes:
+        if box.heat is None:
+            continue
+        assert share_text(box, scene, 99.0) == (
+            "< 0.1 % net" if abs(50 * box.net) < 0.05 else f"{50 * box.net:.1f} % net"
+        )
+        assert warmth(box, scene.heat) == abs(box.net) <= box.heat
+    total = sum(value for node, value in VALUES.items())
+    assert sum(box.net for box in scene.boxes) == pytest.approx(total)
+    for frame in scene.frames:
+        inside = [box.net for box in scene.boxes if box.key.frames[: len(frame.frames)] == frame.frames]
+        assert frame.net == pytest.approx(sum(inside))
+    assert heat_legend(signed, 99.0, False)[0] == "in percent: contributions, with their signs; 100 % are 2.00"
+    assert heat_legend(signed, 99.0, True)[-1].endswith("were not measured")

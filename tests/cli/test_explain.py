@@ -189,3 +189,50 @@ def test_in_python() -> None:
     assert x.grad is None
     with pytest.raises(graphlens.GraphlensError, match="no topic 'speed'"):
         graphlens.explain(forward, x, topics=["speed"])
+
+
+# Rounding
+
+
+def test_the_errors_of_all_results_and_who_made_them() -> None:
+    done = run_cli("explain", "wasteful", "--set", "n=100", "--only", "rounding")
+
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "in exact arithmetic" in done.out
+    assert re.search(r"\ng +\d\.\de-1\d +\d\.\de-1\d +[\d,]+ +1[0-4]\.\d +6\.89\n", done.out)
+    assert re.search(r"\nA +\d\.\de-\d\d +none +0\n", done.out), "the gradient of A is truly 0"
+    assert re.search(r"\nLinalgInvEx +forward +chain.py:\d+ +101 ", done.out)
+    assert re.search(r"\nsum .* 100.0 %\n", done.out)
+    assert "Where the time and the memory go" not in done.out
+
+
+def test_the_document_of_a_rounding() -> None:
+    found = json.loads(run_cli("explain", "wasteful", "--set", "n=100", "--only", "rounding", "--json").out)
+    accuracy = found["accuracy"]
+    results = {(item["kind"], item["name"]): item for item in accuracy["results"]}
+
+    assert accuracy["method"] == "exact"
+    assert accuracy["unit_roundoff"] == 2.0**-53
+    assert list(results) == [
+        ("output", "g"), ("loss", "phi"), ("gradient", "x"), ("gradient", "A"), ("gradient", "M"),
+    ]  # fmt: skip
+    for item in results.values():
+        made = item["attribution"]
+        assert made["total"] == item["error_norm"]
+        assert sum(row["share"] for row in made["by"]) == pytest.approx(1, abs=1e-4)
+    assert results["gradient", "A"]["true_is_zero"]
+    assert results["gradient", "A"]["digits"] is None
+
+
+def test_a_float32_program_is_held_against_float64() -> None:
+    found = json.loads(run_cli("explain", "model.py:fine", "--only", "rounding", "--json").out)["accuracy"]
+
+    assert (found["method"], found["precision"], found["unit_roundoff"]) == ("float64", 53, 2.0**-24)
+
+
+def test_an_unknown_reference_is_refused() -> None:
+    done = run_cli("explain", "wasteful", "--reference", "oracle")
+
+    assert done.code == 2
+    assert "'auto', 'exact', 'float64', 'sample'" in done.err

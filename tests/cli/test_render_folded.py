@@ -182,3 +182,22 @@ def test_refusals() -> None:
     )
     assert "raise --max-nodes" in refusal(*chain, "--max-nodes", "2")
     assert not Path("a.svg").exists()
+
+
+def test_heat_of_rounding_errors() -> None:
+    done = run_cli("render", "wasteful", "--set", "n=50", "--heat", "error", "-o", "-")
+    (inverse,) = re.findall(r"  \d+\. LinalgInvEx .*  (-?[\d.]+) % net", done.out)
+
+    assert (done.code, done.err) == (0, "")
+    assert "contributions to the rounding error of g, with their signs" in done.out
+    assert 80 < float(inverse) < 120
+
+
+def test_heat_of_errors_needs_a_run() -> None:
+    run_cli("save", "efficient", "-o", "saved.json")
+    done = run_cli("render", "saved.json", "--heat", "error", "-o", "-")
+
+    assert done.code == 2
+    assert done.err == (
+        "graphlens: saved.json is a saved graph, which tells no values; name the target it was captured from\n"
+    )

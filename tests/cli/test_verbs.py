@@ -167,11 +167,42 @@ def test_compare() -> None:
 def test_compare_as_json() -> None:
     found = document("compare", "wasteful", "efficient", *QUICK, "--repeats", "1")
 
-    assert set(found) == {"a", "b", "output", "gradients", "time", "why", "budgets"}
+    assert set(found) == {"a", "b", "output", "gradients", "truth", "time", "why", "budgets"}
     assert (found["gradients"]["A"]["a"], found["gradients"]["A"]["b"]) == ("value", "none")
     assert found["time"]["backward"]["ratio"] == pytest.approx(
         found["time"]["backward"]["a"]["median"] / found["time"]["backward"]["b"]["median"]
     )
+
+
+def test_compare_says_which_side_is_nearer_to_the_truth() -> None:
+    found = document("compare", "wasteful", "efficient", "--set", "n=300", "--repeats", "1")["truth"]
+
+    assert {kind: set(rows) for kind, rows in found.items()} == {
+        "outputs": {"g"}, "loss": {"phi"}, "gradients": {"x", "A", "M"},
+    }  # fmt: skip
+    assert all(row["same_true_value"] for rows in found.values() for row in rows.values())
+    assert {row["nearer"] for rows in found.values() for row in rows.values()} == {"b"}
+    assert found["gradients"]["A"]["a"]["true_is_zero"]
+    assert found["gradients"]["A"]["b"] is None
+    assert found["outputs"]["g"]["digits"] > 2
+    out = " ".join(text("compare", "wasteful", "efficient", "--set", "n=300", "--repeats", "1").split())
+    assert "efficient is nearer to the truth, by" in out
+    assert "The gradient of A is 0 in exact arithmetic: None is right (efficient)" in out
+
+
+def test_compare_without_the_truth() -> None:
+    found = document("compare", "wasteful", "efficient", *QUICK, "--repeats", "1", "--reference", "none")
+
+    assert found["truth"] is None
+    assert not [reason for reason in found["why"] if reason["code"] == "nearer"]
+
+
+def test_what_python_read_is_not_held_against_the_truth() -> None:
+    found = document("compare", "severed", "efficient", *QUICK, "--repeats", "1")
+
+    # Of severed, torch.tensor([...]) copies rounded numbers, so that its true value is not known.
+    assert found["truth"]["gradients"]["x"]["same_true_value"] is None
+    assert not [reason for reason in found["why"] if reason["code"] in ("nearer", "not-the-same")]
 
 
 def test_compare_saved_graphs_and_a_mixture() -> None:

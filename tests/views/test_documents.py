@@ -167,6 +167,7 @@ def test_comparison() -> None:
     why = document.pop("why")
     assert document == {
         "budgets": {},
+        "truth": None,
         "a": side,
         "b": {**side, "target": "u", "loss": "nan"},
         "output": {"max_abs_diff": 0.0, "tensors": {"g": {"a": "value", "b": "value", **equal}}},

@@ -10,7 +10,9 @@ import numpy as np
 
 from graphlens.accuracy import Accuracy, Attribution, Op
 from graphlens.analyses.fold.labels import short_op
+from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.places import short_lines
+from graphlens.errors import MeasureError
 from graphlens.graph import GradGraph
 
 FORWARD, BACKWARD, SUMS = "forward", "backward", "sums of gradients"
@@ -70,6 +72,23 @@ def node_errors(graph: GradGraph, attribution: Attribution, ops: Sequence[Op]) -
         if op.node is not None and not math.isnan(term):
             found[op.node] = found.get(op.node, 0.0) + term
     return found
+
+
+def error_column(accuracy: Accuracy) -> NodeColumn:
+    """What each node contributes to the error of the first result that has one, to shade a picture by.
+
+    Raises:
+        MeasureError: no error was measured, or there is none.
+    """
+    for item in accuracy.quantities:
+        if item.attribution is not None and item.attribution.magnitude > 0:
+            name = f"the gradient of {item.name}" if item.kind == "gradient" else item.name
+            values = node_errors(accuracy.graph, item.attribution, accuracy.ops)
+            return NodeColumn(f"contributions to the rounding error of {name}", "", values, item.attribution.total)
+    raise MeasureError(
+        "no op was found to contribute to an error: nothing was rounded, or what was rounded could not be measured; "
+        "graphlens explain --only rounding says which"
+    )
 
 
 def _keys(graph: GradGraph, ops: Sequence[Op]) -> Callable[[int], tuple[str, str, str]]:
