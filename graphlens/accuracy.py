@@ -105,18 +105,29 @@ class Quantity:
     attribution: Attribution | None = None
     true: Array | None = None
 
+    @property
+    def label(self) -> str:
+        """What tells it from all others: "g", "gradient of A"."""
+        return label(self.name, self.kind)
+
+
+def label(name: str, kind: str) -> str:
+    """How a result is called where outputs and gradients stand side by side."""
+    return f"gradient of {name}" if kind == "gradient" else name
+
 
 @dataclass(frozen=True)
 class Suspect:
     """An op that is known to lose digits, and what it did in this run.
 
     Attributes:
-        kind: "ill-conditioned", "cancellation", "absorption", "overflow", "underflow", "subnormal" or "cast".
+        kind: "ill-conditioned", "cancellation", "absorption", "overflow", "underflow", "subnormal",
+            "saturation" or "cast".
         ops: places in `Accuracy.ops`: all those of the same op on the same line.
         evidence: what was measured, as plain values; of several ops that of the worst.
-        shares: per quantity the share of its error that comes through the results of these ops, as
-            ⟨∂ℓ/∂v, error of v⟩ ÷ ℓ of the error; missing where it is not known.
-        made: per quantity the share of its error that these ops made themselves.
+        shares: per quantity (by its label) that has lost digits, the share of its error that comes through
+            the suspected entries, as ⟨∂ℓ/∂v, error of v⟩ ÷ ℓ of the error; missing where it is not known.
+        made: the same for the share of its error that these ops made themselves.
     """
 
     kind: str

@@ -160,6 +160,57 @@ PAGES: dict[str, Page] = {
         "for k in range(n): y[k] = f(x[k])",
         "y = f(x)",
     ),
+    "GL303": Page(
+        "an ill-conditioned inverse or solve",
+        "warning; error if a result keeps no digit",
+        "An inverse, a factorisation or a solution with a matrix A may enlarge a relative error by its condition "
+        "number κ₂(A) = σ_max ÷ σ_min, and rounds by up to some κ·u itself (Higham, Accuracy "
+        "and Stability of Numerical Algorithms, 2002, sections 7.1 and 14.1). κ is computed from the singular "
+        "values; the errors of what goes in and of what comes out are measured against exact values. It is reported"
+        " where the op did lose digits, a result of the run has lost at least three, and at least a tenth of that "
+        "result's error comes through the op. An ill-conditioned matrix that did no harm is not reported.",
+        "w = torch.linalg.inv(X.T @ X) @ (X.T @ y)",
+        "w = torch.linalg.lstsq(X, y).solution",
+    ),
+    "GL304": Page(
+        "cancellation",
+        "warning; error if a result keeps no digit",
+        "Terms of a sum, a difference or a product of matrices are much larger together than what is left of them: "
+        "Σ |terms| ÷ |Σ terms| is at least 100, and of n terms 30·√n. The errors of the terms stay as they are, and"
+        " are large beside the small result (Higham 2002, section 1.7). The relative errors before and after are "
+        "measured against exact values. It is reported where at least one digit was lost there, a result of the run"
+        " has lost at least three, and at least a tenth of its error comes through the entries that cancelled. A "
+        "difference of exact numbers loses nothing, and is not reported.",
+        "(1 - torch.cos(x)) / x**2",
+        "2 * (torch.sin(x / 2) / x)**2",
+    ),
+    "GL305": Page(
+        "a small addend is lost",
+        "warning; error if a result keeps no digit",
+        "One of two terms is so much smaller than the other that at least half of its bits do not fit into the sum."
+        " That costs the sum one rounding, and the small term nearly all; it is reported where a result of the run "
+        "has lost at least three digits, and at least a tenth of its error was made by these additions.",
+        "torch.log(1 + x)",
+        "torch.log1p(x)",
+    ),
+    "GL306": Page(
+        "overflow, underflow, saturation",
+        "error for infinities, NaN and results without a right digit; else warning",
+        "A number leaves the range of its format: the run has infinity or NaN where the true value is finite, 0 or "
+        "a subnormal number where it is not and more than roundoff is lost, or exactly 1 where what is missing to 1"
+        " was needed later. It is reported where it makes a result of the run infinite, NaN or 0, or at least a "
+        "tenth of its error. Where the true value itself is infinite, nothing is reported here; see GL107.",
+        "torch.log(torch.softmax(x, -1))",
+        "torch.log_softmax(x, -1)",
+    ),
+    "GL307": Page(
+        "a cast to a narrower format makes the error",
+        "warning; info for float16 and bfloat16, which somebody chose",
+        "A tensor is rounded to a format with fewer bits, and of all ops of the run the casts on that line make the"
+        " largest part of a result's error; the result has lost at least three digits of its own format.",
+        "x = x.float()  # the rest is float64",
+        "x",
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,43 @@ class Sensitivities:
                 end, [self._values[k] for k in self._live], allow_unused=True, retain_graph=True
             )
         return {k: grad.numpy() for k, grad in zip(self._live, found, strict=True) if grad is not None}
+
+    def past(self, value: int, weights: Doubles, cut: Mapping[int, Doubles]) -> Mapping[int, Doubles]:
+        """The derivatives of ⟨weights, value⟩ by some entries of other values, each by the ways past all the others.
+
+        A way from one such entry to the result that leads through a later one counts as the later one's.
+
+        Args:
+            cut: per value a one for every entry that is meant, and a zero for the others.
+        """
+        result = self._values[value]
+        followed = [number for number in cut if self._values[number].requires_grad]
+        if not result.requires_grad or not followed:
+            return {value: weights * cut[value]} if value in cut else {}
+        found: dict[int, Doubles] = {}
+
+        def stopping(number: int) -> Callable[[torch.Tensor], torch.Tensor]:
+            def stop(arrived: torch.Tensor) -> torch.Tensor:
+                meant = torch.from_numpy(np.ascontiguousarray(cut[number])).reshape(arrived.shape)
+                found[number] = (arrived * meant).numpy()
+                return torch.where(meant != 0, torch.zeros_like(arrived), arrived)
+
+            return stop
+
+        handles = [
+            self._values[number].register_hook(stopping(number))  # type: ignore[no-untyped-call]
+            for number in followed
+        ]
+        end = (result * torch.from_numpy(np.ascontiguousarray(weights)).to(WIDE).reshape(result.shape)).sum()
+        try:
+            with paused_collector():
+                torch.autograd.grad(
+                    end, [self._values[k] for k in followed], allow_unused=True, retain_graph=True
+                )
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
 
 
 def depends_on(tape: Tape, values: Sequence[int]) -> set[int]:

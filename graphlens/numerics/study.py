@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from graphlens.accuracy import Op
+from graphlens.accuracy import Op, label
 from graphlens.capture.tape import Call, Tape
 from graphlens.graph import GradGraph
 from graphlens.numerics.adjoint import Sensitivities
@@ -32,6 +32,11 @@ class Target(NamedTuple):
     name: str
     kind: str
     value: int
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others: "g", "gradient of A"."""
+        return label(self.name, self.kind)
 
 
 def targets_of(tape: Tape) -> list[Target]:
