@@ -11,7 +11,7 @@ import torch
 
 from graphlens.capture.tape import Tape
 from graphlens.collector import paused_collector
-from graphlens.numerics.shadow import WIDE, in_float64
+from graphlens.numerics.shadow import WIDE, doubles_of, in_float64
 
 Doubles = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Sensitivities:
             found = torch.autograd.grad(
                 end, [self._values[k] for k in self._live], allow_unused=True, retain_graph=True
             )
-        return {k: grad.numpy() for k, grad in zip(self._live, found, strict=True) if grad is not None}
+        return {k: doubles_of(grad) for k, grad in zip(self._live, found, strict=True) if grad is not None}
 
     def past(self, value: int, weights: Doubles, cut: Mapping[int, Doubles]) -> Mapping[int, Doubles]:
         """The derivatives of ⟨weights, value⟩ by some entries of other values, each by the ways past all the others.

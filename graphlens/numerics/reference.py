@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from graphlens.capture.tape import Tape
 from graphlens.numerics.exact import Exact
-from graphlens.numerics.shadow import Shadow, is_float
+from graphlens.numerics.shadow import Shadow, difference, doubles_of, is_number
 
 Doubles = npt.NDArray[np.float64]
 
@@ -67,28 +67,26 @@ class ExactReference:
 
 
 class ShadowReference:
-    """A run in float64 beside one in a narrower format. Its own rounding is not known."""
+    """A run in float64 beside one in a narrower format. Its own rounding is not known.
+
+    Complex numbers are taken for two.
+    """
 
     method = "float64"
     precision = 53
 
     def __init__(self, tape: Tape, shadow: Shadow) -> None:
         self._tape = tape
-
         self._shadow = shadow
 
     def error(self, value: int) -> Doubles | None:
-        truth = self.truth(value)
-        if truth is None:
-            return None
-        return np.asarray(self._tape.tensors[value].detach().double().numpy() - truth, dtype=np.float64)
+        return difference(self._tape.tensors[value], self._shadow.values[value]) if self._is_known(value) else None
 
     def truth(self, value: int) -> Doubles | None:
-        tensor = self._shadow.values[value]
-        if not is_float(tensor):
-            return None
-        made: Doubles = tensor.detach().double().numpy()
-        return made
+        return doubles_of(self._shadow.values[value]) if self._is_known(value) else None
+
+    def _is_known(self, value: int) -> bool:
+        return value not in self._shadow.tainted and is_number(self._shadow.values[value])
 
     def radius(self, value: int) -> float:
         truth = self.truth(value)

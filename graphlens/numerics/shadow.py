@@ -12,15 +12,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from graphlens.capture.tape import Call, Tape, filled, flat_outputs
 from graphlens.numerics.arguments import is_drawn, op_name
-from graphlens.numerics.standins import STAND_INS
+from graphlens.numerics.standins import STAND_INS, ways_of
+
+Doubles = npt.NDArray[np.float64]
 
 WIDE = torch.float64
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_WIDER = {
+    **dict.fromkeys(_NARROW, WIDE),
+    **dict.fromkeys((torch.complex64, torch.complex32), torch.complex128),
+}
 _NUDGE = 2.0**-20
+# To which torch's own formulas of an op must agree with it in float64, relative to its largest entry.
+_AGREEMENT = 1e-9
+# What a function does that is no op for these numbers, or not for float64.
+_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, IndexError)
 
 
 @dataclass
@@ -31,10 +43,12 @@ class Shadow:
         values: by number.
         uncovered: ops that could not be run in float64, or differentiated, with the number of calls;
             what they made is what the run had.
+        tainted: the values that were computed by way of these: they keep some of the run's rounding.
     """
 
     values: list[torch.Tensor]
     uncovered: Counter[str] = field(default_factory=Counter)
+    tainted: set[int] = field(default_factory=set)
 
 
 def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
@@ -51,15 +65,19 @@ def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
     with torch.set_grad_enabled(tracked):
         for call in tape.calls:
             made = wide_call(call, [values[number] for number in call.inputs], tracked=tracked)
-            if made is None:
-                shadow.uncovered[op_name(call)] += 1
+            fits = made is not None
             for place, number in enumerate(call.outputs):
-                if number is None or not is_float(tape.tensors[number]):
+                if number is None or not is_number(tape.tensors[number]):
                     continue
                 result = made[place] if made is not None else None
                 if result is None or result.shape != tape.tensors[number].shape:
+                    fits = fits and result is None
                     result = _source(tape.tensors[number], tracked)
                 values[number] = result
+            if not fits:
+                shadow.uncovered[op_name(call)] += 1
+            if not fits or not shadow.tainted.isdisjoint(call.inputs):
+                shadow.tainted.update(number for number in call.outputs if number is not None)
     return shadow
 
 
@@ -68,46 +86,140 @@ def is_float(tensor: torch.Tensor) -> bool:
     return tensor.dtype is WIDE or tensor.dtype in _NARROW
 
 
+def is_number(tensor: torch.Tensor) -> bool:
+    """Whether it holds such numbers, or complex ones made of two."""
+    return is_float(tensor) or tensor.dtype.is_complex
+
+
 def wide(tensor: torch.Tensor) -> torch.Tensor:
-    """A floating-point tensor in float64, anything else as it is."""
-    return tensor.to(WIDE) if tensor.dtype in _NARROW else tensor
+    """A tensor of such numbers in float64 or complex128, anything else as it is."""
+    wider = _WIDER.get(tensor.dtype)
+    return tensor if wider is None else tensor.to(wider)
 
 
-def wide_call(call: Call, inputs: Sequence[torch.Tensor], *, tracked: bool = False) -> list[Any] | None:
-    """One call's function on float64 inputs, in the order of `call.inputs`; None where that fails.
-
-    With `tracked` also where its result cannot be differentiated, though an input can. Random numbers
-    that stand for themselves count as failing nowhere: an empty list says that the run's are to be taken.
-    """
-    if call.random and is_drawn(call, any(map(is_float, inputs))):
-        return [None] * len(call.outputs)
-    if call.random:
-        return None
-    function = STAND_INS.get(op_name(call), call.function)
-    numbers = iter(inputs)
-    try:
-        args, kwargs = _widened(call, numbers)
-        made = flat_outputs(function(*args, **kwargs))
-    except (RuntimeError, NotImplementedError, TypeError):
-        return None
-    if len(made) != len(call.outputs):
-        return None
-    if tracked and any(map(_is_tracked, inputs)) and "empty" not in op_name(call):
-        fixed = [place for place, result in enumerate(made) if _is_cut(result)]
-        if fixed and not _are_constant(call, function, inputs, made, fixed):
-            return None
+def doubles_of(tensor: torch.Tensor) -> Doubles:
+    """Its numbers; complex ones as their real and imaginary parts along one dimension more."""
+    plain = wide(tensor.detach())
+    if plain.dtype.is_complex:
+        plain = torch.view_as_real(plain.resolve_conj())
+    made: Doubles = plain.numpy(force=True)
     return made
 
 
+def difference(run: torch.Tensor, truth: torch.Tensor) -> Doubles:
+    """The run's numbers less the true ones; 0 where both are the same infinity."""
+    ours, true = doubles_of(run), doubles_of(truth)
+    with np.errstate(invalid="ignore"):
+        return np.where(ours == true, 0.0, ours - true)
+
+
+def wide_call(call: Call, inputs: Sequence[torch.Tensor], *, tracked: bool = False) -> list[Any] | None:
+    """One call's function on float64 inputs, in the order of `call.outputs`; None where that fails.
+
+    With `tracked` also where its result cannot be differentiated, though an input can. Random numbers
+    that stand for themselves count as failing nowhere: None for every output says that the run's are
+    to be taken.
+    """
+    if call.random and is_drawn(call, any(map(is_number, inputs))):
+        return [None] * len(call.outputs)
+    if call.random and op_name(call) not in STAND_INS:
+        return None
+    follows = tracked and any(map(_is_tracked, inputs)) and "empty" not in op_name(call)
+    for way in ways_of(call):
+        made = _attempt(call, way, inputs)
+        if made is None:
+            continue
+        if not follows:
+            return made
+        fixed = [place for place, result in enumerate(made) if _is_cut(result)]
+        if fixed and not _are_constant(call, way, inputs, made, fixed):
+            continue
+        if _can_be_followed(call, way, inputs):
+            return made if way is call.function else _apart(made)
+    return None
+
+
+def _attempt(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> list[Any] | None:
+    try:
+        args, kwargs = _widened(call, iter(inputs))
+        made = flat_outputs(way(*args, **kwargs))
+    except _FAILURES:
+        return None
+    return made if len(made) == len(call.outputs) else None
+
+
+def _apart(made: list[Any]) -> list[Any]:
+    """Results none of which another one was computed from, so that the derivative by one is by it alone."""
+    return [item.view_as(item) if isinstance(item, torch.Tensor) and item.requires_grad else item for item in made]
+
+
 def _are_constant(
-    call: Call, function: Callable[..., Any], inputs: Sequence[torch.Tensor], made: list[Any], places: list[int]
+    call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor], made: list[Any], places: list[int]
 ) -> bool:
     """Whether results that autograd does not follow stay as they are when the numbers change a little."""
     with torch.no_grad():
-        moved = [value * (1 + _NUDGE) + _NUDGE if is_float(value) else value for value in inputs]
-        args, kwargs = _widened(call, iter(moved))
-        again = flat_outputs(function(*args, **kwargs))
-        return all(torch.equal(made[place], again[place]) for place in places)
+        moved = [value * (1 + _NUDGE) + _NUDGE if is_number(value) else value for value in inputs]
+        again = _attempt(call, way, moved)
+    return again is not None and all(torch.equal(made[place], again[place]) for place in places)
+
+
+_followed: dict[tuple[Any, ...], bool] = {}
+
+
+def _can_be_followed(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether torch has the derivatives of a function; found by asking for them once.
+
+    They may be missing for some of its arguments, or with some of its switches. Torch's own formulas
+    must besides give what the op gives.
+    """
+    tracked = [value.requires_grad for value in inputs]
+    key = (way, call.function, *tracked, *map(_switch, call.args), *map(_switch, call.kwargs.values()))
+    if key not in _followed:
+        _followed[key] = _has_derivatives(call, way, inputs) and (
+            way is call.function or op_name(call) in STAND_INS or _agrees(call, way, inputs)
+        )
+    return _followed[key]
+
+
+def _switch(item: Any) -> Any:
+    """An argument as far as it may choose among derivatives: whether it is there, true or false."""
+    if isinstance(item, (list, tuple)):
+        return tuple(map(_switch, item)) if len(item) < 8 else len(item)
+    return item if item is None or isinstance(item, (bool, str)) else type(item).__name__
+
+
+def _has_derivatives(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> bool:
+    given = [value.detach().requires_grad_() if value.requires_grad else value for value in inputs]
+    with torch.enable_grad():
+        made = _attempt(call, way, given) or []
+    ends = [item for item in made if isinstance(item, torch.Tensor) and item.requires_grad]
+    if not ends:
+        return True
+    try:
+        torch.autograd.grad(
+            ends, [value for value in given if value.requires_grad], list(map(torch.ones_like, ends)), allow_unused=True
+        )
+    except _FAILURES:
+        return False
+    return True
+
+
+def _agrees(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether a function gives what the op itself gives in float64."""
+    with torch.no_grad():
+        given = [value.detach() for value in inputs]
+        ours, theirs = _attempt(call, way, given), _attempt(call, call.function, given)
+    if ours is None or theirs is None:
+        return False
+    for mine, other in zip(ours, theirs, strict=True):
+        if not isinstance(mine, torch.Tensor) or not isinstance(other, torch.Tensor):
+            continue
+        if mine.shape != other.shape:
+            return False
+        error = np.abs(difference(mine, other)).max(initial=0.0) if is_number(mine) else 0.0
+        if not error <= _AGREEMENT * np.abs(doubles_of(other)).max(initial=0.0):
+            return False
+    return True
 
 
 def _widened(call: Call, numbers: Any) -> tuple[Any, Any]:
@@ -119,11 +231,11 @@ def _widened(call: Call, numbers: Any) -> tuple[Any, Any]:
 
 
 def _wide_argument(item: Any) -> Any:
-    return WIDE if isinstance(item, torch.dtype) and item in _NARROW else item
+    return _WIDER.get(item, item) if isinstance(item, torch.dtype) else item
 
 
 def _source(tensor: torch.Tensor, tracked: bool) -> torch.Tensor:
-    if not is_float(tensor):
+    if not is_number(tensor):
         return tensor
     copy = wide(tensor.detach())
     if not tracked:
@@ -138,8 +250,6 @@ def _is_tracked(tensor: torch.Tensor) -> bool:
 
 def _is_cut(result: Any) -> bool:
     """Whether autograd does not follow a floating-point result."""
-    if not isinstance(result, torch.Tensor) or result.dtype is not WIDE:
+    if not isinstance(result, torch.Tensor) or not (result.dtype is WIDE or result.dtype is torch.complex128):
         return False
-    if not result.requires_grad:
-        return True
-    return result.grad_fn is not None and result.grad_fn.name() == "NotImplemented"
+    return not result.requires_grad

@@ -20,7 +20,7 @@ from graphlens.numerics.adjoint import Sensitivities
 from graphlens.numerics.arguments import op_name
 from graphlens.numerics.local import local_error
 from graphlens.numerics.reference import Reference
-from graphlens.numerics.shadow import is_float, wide, wide_call
+from graphlens.numerics.shadow import difference, doubles_of, is_float, is_number, wide, wide_call
 
 Doubles = npt.NDArray[np.float64]
 Local = Sequence[Doubles | None] | None
@@ -146,10 +146,10 @@ def wide_local_error(
 ) -> list[Doubles | None] | None:
     """The rounding of one call in a narrow format: its results minus those in float64 on the same inputs.
 
-    In the order of `call.outputs`; None for what is no floating-point tensor, None altogether if the
-    op does not run in float64. The error of the float64 run itself is not known.
+    In the order of `call.outputs`, complex numbers as two; None for what holds no such numbers, None
+    altogether if the op does not run in float64. The error of the float64 run itself is not known.
     """
-    if not any(tensor is not None and is_float(tensor) for tensor in outputs):
+    if not any(tensor is not None and is_number(tensor) for tensor in outputs):
         return [None] * len(outputs)
     with torch.no_grad():
         made = wide_call(call, [wide(tensor) for tensor in inputs])
@@ -157,10 +157,10 @@ def wide_local_error(
         return None
     found: list[Doubles | None] = []
     for result, tensor in zip(made, outputs, strict=True):
-        if tensor is None or not is_float(tensor):
+        if tensor is None or not is_number(tensor):
             found.append(None)
         elif result is None or "empty" in op_name(call):
-            found.append(np.zeros(tuple(tensor.shape)))
+            found.append(np.zeros_like(doubles_of(tensor)))
         else:
-            found.append((tensor.detach().double() - result).numpy())
+            found.append(difference(tensor, result))
     return found
