@@ -166,6 +166,84 @@ class TermSum:
     opposite: float | None = None
 
 
+class Origin(NamedTuple):
+    """An op whose error a loop takes in at every round.
+
+    `op` is a place in `Accuracy.ops`. `is_repeated` says that its result, and so its error, is the
+    same in every round. `injects` is the Euclidean norm of what that error alone changes in what one
+    round hands to the next: the root of the mean square over a few rounds.
+    """
+
+    op: int
+    is_repeated: bool
+    injects: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """The error that a loop carries, to first order, by where it came from.
+
+    The errors that come in are propagated round by round with the derivatives of the body's own ops, at
+    the values of the run. Arrays are Euclidean norms, before the first round and after each.
+
+    Attributes:
+        inherited: from what the loop began with, and from inputs of single rounds.
+        systematic: from values that are the same in every round, and so have the same error.
+        rounding: from the roundings of the body's other ops.
+        rest: the error less the sum of the three: what first order leaves out; None where the error
+            is not known.
+        injected: what the roundings of each round alone add to `rounding`.
+        gain: natural logarithm of the factor by which a small change of what the loop began with has
+            grown, in a direction chosen at random.
+        turn: the largest distance of that change from what it was, relative to it: near 0 if each
+            round hands on what it was given, infinite if a round reads more than the one before it.
+        origins: the ops that inject most, the largest first.
+        unmeasured: how many ops of the body have a rounding that is not known, and count as exact.
+    """
+
+    inherited: Array
+    systematic: Array
+    rounding: Array
+    rest: Array | None
+    injected: Array
+    gain: Array
+    turn: float
+    origins: Sequence[Origin]
+    unmeasured: int = 0
+
+
+@dataclass(frozen=True)
+class LoopErrors:
+    """The error of what each round of a loop hands to the next.
+
+    Attributes:
+        group: the loop's number in the folded graph.
+        backward: whether it is the loop's backward pass, which begins with the last round.
+        makers: places in `Accuracy.ops` of the ops that make what is handed on, in the last round.
+        unit: unit roundoff u of the format that is handed on.
+        size: the Euclidean norm of what the run hands on, before the first round and after each.
+        error: that of the error; NaN where it is not known, None where nothing is.
+        truth: that of the true value; in the same way.
+        split: where the error came from; None where it could not be propagated.
+        cycle: (start, period) if the floats repeat to the last bit: those after round start + period
+            are those after round start, and so on up to the end.
+    """
+
+    group: int
+    backward: bool
+    makers: tuple[int, ...]
+    unit: float
+    size: Array
+    error: Array | None
+    truth: Array | None
+    split: Split | None
+    cycle: tuple[int, int] | None = None
+
+    @property
+    def rounds(self) -> int:
+        return len(self.size) - 1
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How exact one run was, and why.
@@ -189,6 +267,7 @@ class Accuracy:
     quantities: Sequence[Quantity]
     suspects: Sequence[Suspect] = ()
     sums: Sequence[TermSum] = ()
+    loops: Sequence[LoopErrors] = ()
     branches: Sequence[Branch] = ()
     escaped: int = 0
     notes: Sequence[str] = ()
