@@ -32,7 +32,7 @@ def drawn(dot: str) -> nx.DiGraph:
     graph = nx.DiGraph()
     for name, label in re.findall(r"^ *(b\w+) \[label=<(.*)> class=", dot, re.MULTILINE):
         graph.add_node(name, words=re.sub(r"<[^>]*>", " ", label.replace("&#160;", " ")).split())
-    graph.add_edges_from(re.findall(r"^  (b\w+) -> (b\w+)(?: |$)(?!\[style=invis)", dot, re.MULTILINE))
+    graph.add_edges_from(re.findall(r"^  (b\w+)[:a-z]* -> (b\w+)[:a-z]*(?: |$)(?!\[style=invis)", dot, re.MULTILINE))
     return graph
 
 
@@ -65,3 +65,12 @@ def ensemble() -> tuple[torch.Tensor, torch.nn.ModuleList]:
     )
     x = torch.randn(2, 4)
     return torch.stack([member(x) for member in members]).sum(), members
+
+
+def weighted(rounds: int) -> torch.Tensor:
+    """A loop in which each round has a weight of its own, and all share another one."""
+    own = [torch.ones(3, requires_grad=True) for _ in range(rounds)]
+    shared, x = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    for weight in own:
+        x = torch.sin(torch.exp(torch.tanh(x) * weight) + shared)
+    return x.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 # Names of leaves are broken at dots into lines of about so many characters, and shortened beyond
 # so many: an ellipse around one long line would make the picture several screens wide.
@@ -33,10 +34,35 @@ def label(lines: Sequence[str]) -> str:
     return f"<{'<br/>'.join(lines)}>"
 
 
-def stack(cells: Sequence[tuple[str, str, str]]) -> str:
-    """Boxes that touch, one above the other, as a label: markup, fill and line of each."""
-    rows = "".join(f'<tr><td bgcolor="{fill}" color="{line}">{words}</td></tr>' for words, fill, line in cells)
-    return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="3">{rows}</table>>'
+class Cell(NamedTuple):
+    """Markup with its fill and line."""
+
+    words: str
+    fill: str
+    line: str
+
+
+def stack(rows: Sequence[tuple[Cell, Sequence[Cell]]]) -> str:
+    """Boxes that touch, one above the other, each with those that stand to the right of it, as a label.
+
+    If there are any to the right, the first and the last one in the row have the ports "top" and "end".
+    """
+    wide = any(beside for _, beside in rows)
+    lines = []
+    for number, (cell, beside) in enumerate(rows):
+        span = f' rowspan="{len(beside)}"' if len(beside) > 1 else ""
+        if wide and number in (0, len(rows) - 1):
+            span += ' port="top"' if number == 0 else ' port="end"'
+        blank = '<td border="0"></td>' if wide else ""
+        others = [_cell(other, ' align="left" balign="left"') for other in beside] or [blank]
+        lines.append(_cell(cell, span) + others[0])
+        lines += others[1:]
+    table = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="3">{table}</table>>'
+
+
+def _cell(cell: Cell, more: str) -> str:
+    return f'<td bgcolor="{cell.fill}" color="{cell.line}"{more}>{cell.words}</td>'
 
 
 def wrapped(name: str) -> list[str]:

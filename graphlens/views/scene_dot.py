@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from graphlens.analyses.layout_cost import long_arrows
-from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame, compact_label
+from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame
 from graphlens.analyses.stacks import stacks
 from graphlens.graph import shape_text
-from graphlens.units import bytes_text, count_text, nodes_text, seconds_text
-from graphlens.views.heat import cold_text, heat_legend, heat_step, share_text, warmth
-from graphlens.views.markup import bold, label, small, stack, text, wrapped
-from graphlens.views.palette import DARK, LIGHT, Palette
-from graphlens.views.scene_text import (
-    arrow_remark,
-    box_title,
-    frame_title,
-    iterations_text,
-    lines_text,
-    made_by,
-    part_text,
-)
+from graphlens.units import bytes_text, count_text, nodes_text
+from graphlens.views.box_dot import BoxWriter
+from graphlens.views.heat import heat_legend
+from graphlens.views.look import Look as Look
+from graphlens.views.markup import bold, label, small, text
+from graphlens.views.scene_text import arrow_remark, part_text
 
 _Item = TypeVar("_Item")
 _FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a scene is drawn; `theme` is "light", "dark" or "auto" (as the page around it).
-
-    `lines` says whether the boxes name their line of code.
-    """
-
-    title: str = ""
-    caption: str = ""
-    direction: str = "forward"
-    theme: str = "auto"
-    lines: bool = False
 
 
 def scene_dot(scene: Scene, look: Look) -> str:
@@ -64,7 +42,12 @@ def box_tips(scene: Scene) -> dict[str, str]:
 def _names(scene: Scene) -> dict[Key, str]:
     """How each box is called in the DOT text; a stack is called like the first box in it."""
     names = {box.key: f"b{number}" for number, box in enumerate(scene.boxes)}
-    return {**names, **{key: names[chain[0]] for chain in stacks(scene) for key in chain}}
+    long = long_arrows(scene)
+    for chain, beside in stacks(scene):
+        arrows = (arrow for some in beside.values() for arrow in some)
+        alone = [arrow.earlier for arrow in arrows if not arrow.carried and arrow.ends not in long]
+        names.update(dict.fromkeys([*chain, *alone], names[chain[0]]))
+    return names
 
 
 def _copy(names: Mapping[Key, str], arrow: SceneArrow) -> str:
@@ -96,21 +79,23 @@ class _Writer:
     def __init__(self, scene: Scene, look: Look) -> None:
         self.scene = scene
         self.look = look
-        self.palette: Palette = DARK if look.theme == "dark" else LIGHT
         self.names = _names(scene)
-        self.most = max((warmth(box, scene.heat) for box in scene.boxes), default=0)
-        self.whole = sum(box.heat or 0 for box in scene.boxes)
-        self.stacks = {chain[0]: chain for chain in stacks(scene)}
-        self.stacked = {key for chain in self.stacks.values() for key in chain[1:]}
-        self.boxes = {box.key: box for box in scene.boxes}
-        self.long = long_arrows(scene)
-        self.copied = [arrow for arrow in scene.arrows if arrow.ends in self.long]
-        self.carried_on = {arrow.earlier for arrow in self.copied if arrow.carried}
-        self.frames = {frame.frames: frame for frame in scene.frames}
+        self.stacks = {stack.chain[0]: stack for stack in stacks(scene)}
+        self.stacked = {key for stack in self.stacks.values() for key in stack.chain[1:]}
+        self.wide = {self.names[key]: stack for key, stack in self.stacks.items() if stack.beside}
+        beside = [arrow for stack in self.stacks.values() for some in stack.beside.values() for arrow in some]
+        self.beside = {arrow.ends for arrow in beside}
+        long = long_arrows(scene)
+        self.long = long - self.beside
+        copied = long.union(arrow.ends for arrow in beside if arrow.carried)
+        copies = Counter(arrow.earlier for arrow in scene.arrows if arrow.ends in copied)
         self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
-        self.copies = Counter(arrow.earlier for arrow in self.copied)
-        self.repeated = self.copies.keys() & self.leaves
-        self.elsewhere = self.repeated | self.stacked  # drawn as copies, or below another box
+        # Drawn as copies, or touching another box.
+        self.elsewhere = self.stacked | {arrow.earlier for arrow in beside if arrow.ends not in copied}
+        self.elsewhere |= copies.keys() & self.leaves
+        carried_on = {arrow.earlier for arrow in scene.arrows if arrow.carried and arrow.ends in copied}
+        self.draw = BoxWriter(scene, look, copies, carried_on)
+        self.palette = self.draw.palette
         # Per frame what is in it, at any depth: looking through all of it for each frame would be slow.
         self.boxes_in = _by_frame((box.key.frames, box) for box in scene.boxes)
         self.place = {box.key: number for number, box in enumerate(scene.boxes)}
@@ -147,7 +132,7 @@ class _Writer:
         else:
             yield from self._inside(())
         for arrow in self.scene.arrows:
-            if arrow.later not in self.stacked:
+            if arrow.ends not in self.beside and not (arrow.later in self.stacked and not arrow.carried):
                 yield from self._arrow(arrow)
         yield "}"
 
@@ -156,11 +141,11 @@ class _Writer:
         indent = "  " * (len(around) + 1)
         for box in self.boxes_in[around]:
             if box.key.frames == around and box.key not in self.elsewhere:
-                drawn = self._stack(self.stacks[box.key]) if box.key in self.stacks else self._box(box)
+                drawn = self.draw.stack(self.stacks[box.key]) if box.key in self.stacks else self.draw.box(box)
                 yield f"{indent}{self.names[box.key]} {drawn}"
         for arrow in self.arrows_in[around]:
             if arrow.around == around and arrow.ends in self.long:
-                yield f"{indent}{_copy(self.names, arrow)} {self._copy_of(self.boxes[arrow.earlier], arrow)}"
+                yield f"{indent}{_copy(self.names, arrow)} {self.draw.copy_of(arrow)}"
         for arrow in self.arrows_in[around]:
             if arrow.around == around and arrow.ends in self.remarks:
                 yield f"{indent}{self.remarks[arrow.ends]} {self._remark_box(arrow)}"
@@ -189,98 +174,15 @@ class _Writer:
         lines.append(text(" · ".join(facts)))
         if self.scene.heat is not None:
             missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
-            lines += map(small, heat_legend(self.scene.heat, self.whole, missing))
+            lines += map(small, heat_legend(self.scene.heat, self.draw.whole, missing))
         if self.stacks:
-            lines.append(small("of boxes that touch, each reads the one above it and nothing else"))
+            right = ", what stands to its right," if self.beside else ""
+            lines.append(small(f"of boxes that touch, each reads the one above it{right} and nothing else"))
         return label(lines)
-
-    def _box(self, box: SceneBox) -> str:
-        fill, line, classes = self._colours(box)
-        attributes = [f"label={self._box_label(box)}", f'class="{classes}"', f'fillcolor="{fill}"', f'color="{line}"']
-        if box.kind in ("leaf", "output"):
-            attributes.append("shape=ellipse style=filled")
-        if box.kind in ("leaf", "closed", "middle") and box.nodes > 1:
-            attributes.append("peripheries=2")  # not on functions: the frame around them says it
-        if box.key == self.scene.focus:
-            attributes.append("penwidth=3")
-        return f"[{' '.join(attributes)}]"
-
-    def _colours(self, box: SceneBox) -> tuple[str, str, str]:
-        """Fill, line, and the classes that give both their dark tones."""
-        fill, line = self.palette.boxes[box.kind]
-        if box.heat is None:
-            return fill, line, f"gl-{box.kind}"
-        step = heat_step(warmth(box, self.scene.heat), self.most)
-        return self.palette.heat[step], line, f"gl-{box.kind} gl-heat{step}"
-
-    def _stack(self, chain: tuple[Key, ...]) -> str:
-        """Boxes that touch: one node for the layout program, with a cell for each."""
-        cells = []
-        for key in chain:
-            box = self.boxes[key]
-            fill, line, _ = self._colours(box)
-            details = " · ".join(part for part in (self._details(box), *self._place_of(box)) if part)
-            words = text(f"{_function(box)}  ") + small(details) if details else text(_function(box))
-            cells.append((words, fill, line))
-        return f'[label={stack(cells)} class="gl-stack" shape=plain style=""]'
-
-    def _box_label(self, box: SceneBox) -> str:
-        # The gap belongs to the bold part: a leading gap would be lost between two pieces of text.
-        if box.kind in ("closed", "middle"):
-            count = iterations_text(box)
-            title = compact_label(box_title(box, self.frames))
-            path, _, kind = title.partition("  ")
-            lines = [bold(f"{count}  ") + text(title) if count else bold(f"{path}  ") + text(kind)]
-        elif box.kind in ("leaf", "output"):
-            *lines, last = wrapped(self._name(box) or "(unnamed)")
-            lines = [*map(bold, lines), bold(f"{last}  ") + text(shape_text(box.shape))]
-        else:
-            lines = [text(_function(box))]
-        if (details := self._details(box)) != "":
-            lines.append(small(details))
-        lines += [small(place) for place in self._place_of(box)]
-        return label(lines)
-
-    def _place_of(self, box: SceneBox) -> list[str]:
-        """The module that made just this box, and the line of code where that is asked for."""
-        line = lines_text(box) if self.look.lines else ""
-        return [place for place in (made_by(box, self.frames), line) if place]
-
-    def _details(self, box: SceneBox) -> str:
-        carried = "carried on" if box.key in self.carried_on else ""
-        parts = (self._count(box), self._saves(box), _time(box), self._share(box), cold_text(box), carried)
-        return " · ".join(part for part in parts if part)
-
-    def _name(self, box: SceneBox) -> str:
-        """A leaf's name; "…" stands for what the label of the frame around it says."""
-        around = self.frames.get(box.key.frames)
-        prefix = "" if around is None else f"{compact_label(around.label)}."
-        return f"…{box.title.removeprefix(prefix)}" if prefix and box.title.startswith(prefix) else box.title
-
-    def _count(self, box: SceneBox) -> str:
-        if box.kind in ("closed", "middle"):
-            return nodes_text(box.nodes)
-        if box.kind == "leaf":
-            return f"{count_text(box.nodes)} {box.role or 'leave'}s" if box.nodes > 1 else box.role
-        return ""
-
-    def _saves(self, box: SceneBox) -> str:
-        if box.kind in ("leaf", "output"):
-            return ""
-        if box.unknown:
-            return "saves: not available"
-        if not box.storage_bytes:
-            return ""
-        if box.nodes > 1 and box.each_bytes is not None:
-            return f"saves {bytes_text(box.each_bytes)} each"
-        return f"saves {bytes_text(box.storage_bytes)}{' in all' if box.nodes > 1 else ''}"
-
-    def _share(self, item: SceneBox | SceneFrame) -> str:
-        return share_text(item, self.scene, self.whole)
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.
-        yield f'{indent}{name} [class="gl-heading" shape=plaintext style="" label={self._frame_label(frame)}]'
+        yield f'{indent}{name} [class="gl-heading" shape=plaintext style="" label={self.draw.frame_label(frame)}]'
         tops = self._tops(frame)
         for key in tops:
             # Without weight, so that it pulls nothing up; into an inner frame dot heeds the weight alone.
@@ -300,50 +202,13 @@ class _Writer:
         leaves = {arrow.earlier for arrow in inside if arrow.earlier in self.leaves and arrow.later not in fed}
         boxes = [box.key for box in self.boxes_in[frame.frames]]
         tops = [key for key in boxes if (key in leaves if key in self.leaves else key not in fed)]
-        return [key for key in tops if key not in self.repeated]
-
-    def _frame_label(self, frame: SceneFrame) -> str:
-        iteration = frame.frames[-1].iteration
-        name = f"× {count_text(frame.count)}" if iteration is None else f"iteration {count_text(iteration + 1)}"
-        sizes = nodes_text(frame.nodes)
-        if frame.storage_bytes or frame.unknown:
-            sizes += f" · {'≥ ' if frame.unknown else ''}{bytes_text(frame.storage_bytes)}"
-        if (time := _time(frame)) != "":
-            sizes += f" · {time}"
-        if (share := self._share(frame)) != "":
-            sizes += f" · {share}"
-        if any(self.frames[frame.frames[:depth]].count > 1 for depth in range(1, len(frame.frames))):
-            sizes += " in all"  # its count is that of one iteration around it
-        if frame.is_module:
-            if frame.calls > 1:
-                sizes = f"{count_text(frame.calls)} calls · {sizes}"
-            path, _, kind = frame_title(frame, self.frames).partition("  ")
-            lines = [bold(f"{path}  ") + text(kind), small(sizes)]
-        else:
-            lines = [bold(f"{name}  ") + text(frame_title(frame, self.frames)), small(sizes)]
-        return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
-
-    def _copy_of(self, box: SceneBox, arrow: SceneArrow) -> str:
-        lines = wrapped(box.title or "(unnamed)")
-        lines[-1] += f"  {shape_text(box.shape)}"
-        fill, line, classes = *self.palette.boxes[box.kind], f"gl-{box.kind}"
-        if arrow.carried:
-            lines.append("carried on by an earlier iteration")
-        elif (share := self._share(box)) != "":
-            # The share is the leaf's, and the same one at each of its copies.
-            fill, line, classes = self._colours(box)
-            lines.append(f"{share} · drawn {count_text(self.copies[box.key])} times")
-        shape = "shape=ellipse style" if box.kind == "leaf" else "style"
-        rounded = "" if box.kind == "leaf" else ",rounded"
-        return (
-            f'[label={label([small(line) for line in lines])} class="{classes}" {shape}="filled,dashed{rounded}" '
-            f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
-        )
+        return [key for key in tops if key not in self.elsewhere]
 
     def _remark(self, arrow: SceneArrow) -> str:
         if not arrow.carried:
             return arrow_remark(arrow)
-        return "" if arrow.ends in self.long else f"carried {shape_text(arrow.shape)}".rstrip()
+        shown = arrow.ends in self.long or arrow.ends in self.beside
+        return "" if shown else f"carried {shape_text(arrow.shape)}".rstrip()
 
     def _remark_box(self, arrow: SceneArrow) -> str:
         # A node rather than the arrow's own label: dot lays labels across the borders of frames.
@@ -353,9 +218,16 @@ class _Writer:
             'shape=plaintext style="" margin="0.03,0.01" width=0 height=0]'
         )
 
-    def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
+    def _ends(self, arrow: SceneArrow) -> tuple[str, str]:
+        """Where an arrow begins and ends: at a box of a stack, not at what stands beside it."""
         start = _copy(self.names, arrow) if arrow.ends in self.long else self.names[arrow.earlier]
-        end, remark = self.names[arrow.later], self.remarks.get(arrow.ends)
+        end = self.names[arrow.later]
+        if start != end and not arrow.carried and start in self.wide:
+            start += ":end:s" if len(self.wide[start].chain) > 1 else ":top:s"
+        return start, f"{end}:top:n" if start != end and end in self.wide else end
+
+    def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
+        (start, end), remark = self._ends(arrow), self.remarks.get(arrow.ends)
         parts: list[str] = []
         if arrow.carried:
             colour = self.palette.carried
@@ -383,19 +255,6 @@ class _Writer:
 
 def _edge(tail: str, head: str, parts: list[str]) -> str:
     return f"  {tail} -> {head}" + (f" [{' '.join(parts)}]" if parts else "")
-
-
-def _function(box: SceneBox) -> str:
-    return f"{box.title}  {shape_text(box.shape)}"
-
-
-def _time(item: SceneBox | SceneFrame) -> str:
-    """How long the forward ops took, "" where none of them was measured."""
-    if item.forward_ns is None:
-        return ""
-    at_least = "≥ " if item.untimed else ""
-    in_all = " in all" if isinstance(item, SceneBox) and item.nodes > 1 else ""
-    return f"{at_least}{seconds_text(item.forward_ns / 1e9)}{in_all}"
 
 
 def _by_frame(items: Iterable[tuple[tuple[Frame, ...], _Item]]) -> dict[tuple[Frame, ...], list[_Item]]:

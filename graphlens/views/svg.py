@@ -106,11 +106,12 @@ def _adapting_rules(prefix: str) -> Iterator[str]:
     for step, fill in enumerate(LIGHT.heat):
         yield f"#{prefix} .gl-heat{step} {filled} {{ fill: {_either(fill, DARK.heat[step])}; }}"
     # The cells of a stack have no classes of their own.
-    fills = {LIGHT.boxes[kind][0]: DARK.boxes[kind][0] for kind in ("function", "custom")}
+    stacked = ("function", "custom", "leaf")
+    fills = {LIGHT.boxes[kind][0]: DARK.boxes[kind][0] for kind in stacked}
     for fill, dark in {**fills, **dict(zip(LIGHT.heat, DARK.heat, strict=True))}.items():
         yield f'#{prefix} .gl-stack polygon[fill="{fill.lower()}"] {{ fill: {_either(fill, dark)}; }}'
-    for kind in ("function", "custom"):
-        line, dark = LIGHT.boxes[kind][1], DARK.boxes[kind][1]
+    lines = {LIGHT.boxes[kind][1]: DARK.boxes[kind][1] for kind in stacked}
+    for line, dark in {**lines, LIGHT.carried: DARK.carried}.items():
         yield f'#{prefix} .gl-stack polygon[stroke="{line.lower()}"] {{ stroke: {_either(line, dark)}; }}'
 
 

@@ -11,7 +11,7 @@ import graphlens
 from graphlens.views.scene_dot import box_tips
 from graphlens.views.svg import id_prefix
 from tests.builders import captured, lesson_loss, small_graph
-from tests.drawing import SVG, texts
+from tests.drawing import SVG, graph_of, texts, weighted
 
 GRAPH = captured(lambda: lesson_loss("wasteful", n=20), meta={"target": "wasteful"})
 
@@ -65,6 +65,20 @@ def test_every_class_of_the_style_sheet_is_drawn_or_known() -> None:
     ruled = set(re.findall(r"\.(gl-[\w]+)", root.find(f"{SVG}style").text))
 
     assert used - ruled == {"gl-heading", "gl-remark"}  # plain text, which the rule for text covers
+
+
+@pytest.mark.parametrize("heat", [None, "bytes"])
+def test_every_colour_of_a_stack_has_a_tone_for_dark_pages(heat: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphlens.analyses.stacks.MOST_BOXES_APART", 0)
+    graph = graph_of(lambda: weighted(6))
+    root = ElementTree.fromstring(graphlens.render(graph, heat=heat).svg)
+    cells = [cell for group in root.iter(f"{SVG}g") if group.get("class", "").endswith("gl-stack")
+             for cell in group.iter(f"{SVG}polygon")]  # fmt: skip
+    drawn = {f'{name}="{cell.get(name)}"' for cell in cells for name in ("fill", "stroke")}
+    ruled = set(re.findall(r"gl-stack polygon\[(.*?)\]", root.find(f"{SVG}style").text))
+
+    assert len(cells) > 5
+    assert drawn - {'fill="none"', 'stroke="none"', 'stroke="transparent"'} <= ruled
 
 
 def test_the_background_is_the_pages() -> None:
