@@ -93,7 +93,8 @@ class Observation:
 
     Attributes:
         graph: None where no output has a backward graph.
-        ends: what is differentiated, "loss" for instance; empty if the run gave no tensor.
+        ends: what is differentiated, "loss" for instance, and what would be if it had a graph; empty
+            if the run gave no tensor.
         outputs: the tensors that the forward pass returned.
         is_forward: whether only a forward pass was recorded, and not also what built its module.
         backward_error: why the backward pass failed, "" if it did not.
@@ -135,6 +136,11 @@ class Observation:
     existing: frozenset[int] = frozenset()
     spoilt: Sequence[Spoilt] = ()
     diagnosed: bool = False
+
+    @property
+    def unfinite(self) -> list[str]:
+        """What is differentiated and not finite, by name."""
+        return [end.name for end in self.ends if end.finite is False and (end.requires_grad or self.graph is None)]
 
     @property
     def reached(self) -> dict[str, int]:

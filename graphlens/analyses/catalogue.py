@@ -18,7 +18,7 @@ class Page(NamedTuple):
 PAGES: dict[str, Page] = {
     "GL101": Page(
         "the graph is cut",
-        "error; info or warning for a network that follows another by design",
+        "error; info or warning for a network that follows another by design, or is frozen for the pass",
         "A leaf that requires a gradient gets none, because its value leaves the graph on the way to "
         "the loss: by detach or .data, by copying values with torch.tensor, by .item(), .tolist(), "
         ".numpy() or float(), inside no_grad or inference_mode, through an integer or boolean dtype, "
@@ -31,7 +31,9 @@ PAGES: dict[str, Page] = {
         "two runs differ, it is said. A cut is reported only where a leaf loses its last path. Where "
         "the parameters of a module called target, ema or the like stand still beside those of a "
         "module of the same shapes that is trained, the finding is information if their values are "
-        "alike too, or the name leaves no doubt, and else a warning.",
+        "alike too, or the name leaves no doubt, and else a warning. A module under any name that has "
+        "the values of a trained one is taken for such a copy, unless the two are layers of one stack; "
+        "and a parameter that forward freezes and thaws again for one that this pass is not to train.",
         "loss = torch.tensor([f(v) for v in values]).sum()",
         "loss = torch.stack([f(v) for v in values]).sum()",
     ),
@@ -41,7 +43,8 @@ PAGES: dict[str, Page] = {
         "A call inside the forward pass makes a tensor that requires a gradient and has no history. "
         "Backward fills its .grad, and nobody looks there: the tensor is made anew at the next call. "
         "A leaf whose gradient the forward pass itself asks for, as a gradient penalty does, and one "
-        "that a module, a hook or the caller holds after the pass, are not reported.",
+        "that a module, a hook or the caller holds after the pass, are not reported; nor one that nothing "
+        "is computed from under autograd.",
         "return torch.zeros_like(y, requires_grad=True)",
         "return torch.zeros_like(y)",
     ),
@@ -50,7 +53,8 @@ PAGES: dict[str, Page] = {
         "info",
         "Python asks whether a tensor is true: in an if, a while, max() or sorted(). The graph that "
         "comes out depends on the data, so that another input can give another graph, another cost "
-        "and other gradients. Assertions are not reported.",
+        "and other gradients. Assertions, and conditions that do nothing but raise an error, are not "
+        "reported.",
         "y = x - T if x > T else zero",
         "y = torch.where(x > T, x - T, zero)",
     ),
@@ -66,10 +70,11 @@ PAGES: dict[str, Page] = {
     ),
     "GL105": Page(
         "the gradient is 0 by the op's nature",
-        "error",
+        "error; warning for a softmax over one entry beside other gradients",
         "Every path from the leaf to the output leads through an op whose derivative torch defines as "
         "0 everywhere (round, sign, floor, ceil, trunc, a rounded division, a random draw), and the "
-        "gradient that came out is 0 throughout. A gradient that is 0 for this data alone, as behind "
+        "gradient that came out is 0 throughout; or through a softmax or a layer norm over a single entry, "
+        "whose result is the same for every input of that shape. A gradient that is 0 for this data alone, as behind "
         "a dead rectifier, is not reported.",
         "q = x.round()",
         "q = x + (x.round() - x).detach()",

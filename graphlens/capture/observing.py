@@ -87,7 +87,7 @@ def _diagnosed(program: Program, facts: Observation, wanted: Mapping[str, torch.
         told = replace(told, stopped=diagnose.stopped_nodes(program, start, facts.graph, stuck))
     if facts.graph is not None and any(leaf.gradient == "zero" for leaf in facts.leaves):
         told = replace(told, zeroing=diagnose.zeroing_nodes(program, start, facts.graph))
-    if any(end.finite is False for end in facts.ends):
+    if facts.unfinite:
         told = replace(
             told,
             forward_fault=diagnose.forward_fault(program, start, facts.flow),

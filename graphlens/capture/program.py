@@ -36,8 +36,10 @@ class Pass:
 
     @property
     def differentiated(self) -> Mapping[str, torch.Tensor]:
-        """The roots; where there are none, what they would have been made of."""
-        return self.roots or self.ends or self.outputs
+        """The roots, and what would be one if it had a backward graph."""
+        able = {name: tensor for name, tensor in self.ends.items() if _may_have_graph(tensor)}
+        severed = {name: tensor for name, tensor in able.items() if not tensor.requires_grad}
+        return {**self.roots, **severed} or self.ends or self.outputs
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,21 @@ def cleared_gradients(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
             tensor.grad = grad
 
 
+def _may_have_graph(tensor: torch.Tensor) -> bool:
+    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
+
+
 def _reduce(outputs: Mapping[str, torch.Tensor], ends: Mapping[str, torch.Tensor]) -> Pass:
     """Reduce what is differentiated to scalars, and say so."""
     notes: list[str] = []
+    connected = any(tensor.requires_grad for tensor in ends.values())
     scalars: dict[str, torch.Tensor] = {}
     for name, tensor in ends.items():
-        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+        if not _may_have_graph(tensor):
             continue
-        if tensor.dtype.is_complex:
+        if not tensor.requires_grad and connected:
+            notes.append(f"{name} has no backward graph and is not differentiated")
+        elif tensor.dtype.is_complex:
             scalars[f"{name}.real.sum() + {name}.imag.sum()"] = torch.view_as_real(tensor).sum()
             notes.append(f"{name} is complex and was reduced by the sum of its real and imaginary parts")
         elif tensor.numel() == 1:

@@ -191,7 +191,7 @@ def observe(
     del first  # so that its graph does not stay in memory beside those of the timed runs
     known = replace(program, leaves=wanted)
     (timings,) = time_programs([known], repeats, backward=ran, is_warm=True, progress=progress)
-    if not program.times_forward:
+    if repeats and not program.times_forward:
         notes.append("the forward pass was not timed: the factory returns finished tensors")
     threads = torch.get_num_threads()
     return Trace(

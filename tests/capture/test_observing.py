@@ -105,8 +105,10 @@ def test_ends_are_what_is_differentiated_and_outputs_what_was_returned() -> None
     observation = seen(lambda x: (x * 2, (x > 0), x.detach().log()), leaf(-1.0, 2.0))
 
     assert [end._replace(value=None) for end in observation.ends] == [
-        EndFact("output[0].sum()", True, True, True, None)
+        EndFact("output[0].sum()", True, True, True, None),
+        EndFact("output[2]", False, True, False, None),  # it would be, if it had a graph
     ]
+    assert observation.unfinite == []
     assert [end._replace(value=None) for end in observation.outputs] == [
         EndFact("output[0]", True, True, True, None),
         EndFact("output[1]", False, False, True, None),

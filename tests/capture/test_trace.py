@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -477,4 +478,33 @@ def test_a_loss_without_a_graph_is_what_is_differentiated() -> None:
     assert [end.name for end in result.observation.ends] == ["loss"]
     assert {item.verdict for item in result.connectivity.verdicts if item.role == "parameter"} == {
         "used, but its value leaves the graph before the output"
+    }
+
+
+def test_an_output_without_a_graph_is_missed_where_a_leaf_has_no_other() -> None:
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.one(x), self.one(x).detach(), self.two(x).detach(), mask
+
+    mask = torch.tensor([0.0, -torch.inf])
+    result = trace(Two(), torch.ones(4, 3), mask, diagnose=True)
+
+    assert result.loss is not None
+    assert math.isfinite(result.loss)
+    assert list(result.notes) == [
+        "output[0] is no scalar and was reduced by .sum()",
+        *(f"output[{k}] has no backward graph and is not differentiated" for k in (1, 2, 3)),
+    ]
+    (finding,) = result.findings
+    assert (finding.code, finding.level, finding.evidence["lost"]) == ("GL101", "error", ["two.weight", "two.bias"])
+    declared = trace(Two(), torch.ones(4, 3), mask, loss=lambda outputs: outputs[0].sum(), diagnose=True)
+    assert [(item.code, item.level, item.evidence["leaves"]) for item in declared.findings] == [
+        ("GL104", "warning", ["two.weight", "two.bias"])
+    ]
+    assert {item.verdict for item in declared.connectivity.verdicts if item.name.startswith("two")} == {
+        "used, but nothing computed from it reaches what is differentiated"
     }

@@ -224,13 +224,14 @@ def test_without_the_next_steps() -> None:
 
 PAGE = """\
 GL105  the gradient is 0 by the op's nature
-level: error
+level: error; warning for a softmax over one entry beside other gradients
 
 Every path from the leaf to the output leads through an op whose derivative
 torch defines as 0 everywhere (round, sign, floor, ceil, trunc, a rounded
-division, a random draw), and the gradient that came out is 0 throughout. A
-gradient that is 0 for this data alone, as behind a dead rectifier, is not
-reported.
+division, a random draw), and the gradient that came out is 0 throughout; or
+through a softmax or a layer norm over a single entry, whose result is the same
+for every input of that shape. A gradient that is 0 for this data alone, as
+behind a dead rectifier, is not reported.
 
   instead of   q = x.round()
   write        q = x + (x.round() - x).detach()

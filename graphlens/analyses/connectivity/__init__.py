@@ -17,7 +17,7 @@ VERDICTS = (
     "receives a gradient",
     "frozen",
     "never used",
-    "used, but nothing computed from it reaches the output",
+    "used, but nothing computed from it reaches what is differentiated",
     "used, but its value leaves the graph before the output",
     "receives a gradient that is 0 by an op's nature",
     "receives a gradient that is not finite",

@@ -142,7 +142,7 @@ def missing_graph(facts: Facts, where: Place | None) -> Iterator[Finding]:
         fix = f"return a tensor, or a tuple, list, dictionary or dataclass of tensors; {keep}"
     else:
         what = f"{listed(ends)} {'needs' if len(ends) == 1 else 'need'} no gradient"
-        if facts.wanted:
+        if facts.wanted or facts.lost:
             why, fix = f"nothing that requires one is connected to {'it' if len(ends) == 1 else 'them'}", keep
         else:
             why = "no input or parameter requires one"
@@ -188,7 +188,7 @@ def _separate_outputs(facts: Facts) -> Iterator[Finding]:
 def non_finite(facts: Facts) -> Iterator[Finding]:
     """GL107."""
     seen = facts.seen
-    bad_ends = [end.name for end in seen.ends if end.finite is False]
+    bad_ends = seen.unfinite
     bad_leaves = [leaf.name for leaf in seen.leaves if leaf.gradient == "nonfinite"]
     if not bad_ends and not bad_leaves:
         return
