@@ -42,6 +42,11 @@ class Scan:
     def sources(self) -> frozenset[int]:
         return frozenset(self.tape.sources)
 
+    @cached_property
+    def reads(self) -> list[tuple[int, ...]]:
+        """Per call the values that it reads."""
+        return [tuple(call.inputs) for call in self.tape.calls]
+
     def condition(self, call: Call) -> Condition | None:
         """κ₂ of the matrix of a call; of the same matrix it is computed once."""
         value = matrix_value(call)
@@ -91,6 +96,8 @@ def overflow(call: Call, scan: Scan) -> Marks:
     for output in call.outputs:
         if output is None or not is_float(tensors[output]):
             continue
+        if math.isfinite(float(tensors[output].sum())):
+            continue  # the sum of infinities or NaN is not finite
         bad = ~tensors[output].isfinite()
         if bool(bad.any()):
             for value in call.inputs:

@@ -18,10 +18,12 @@ from graphlens.graph import GradGraph
 from graphlens.numerics.arguments import op_name
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.exact import replay
+from graphlens.numerics.judging import judge
 from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.reference import ExactReference, Reference, ShadowReference
 from graphlens.numerics.shadow import in_float64, is_float
 from graphlens.numerics.study import Study, Target, targets_of
+from graphlens.numerics.suspects import candidates
 
 _MOST_ATTRIBUTED = 8  # results; each costs a backward pass through the whole tape
 
@@ -54,7 +56,8 @@ def measure_accuracy(
         progress(f"{program.name}: writing down its ops")
         tape = record_tape(program, graph)
     targets = targets_of(tape)
-    wanted = {target.value for target in targets}
+    suspected = candidates(tape, graph) if attributes else []
+    wanted = {target.value for target in targets}.union(*(candidate.values for candidate in suspected))
     progress(f"{program.name}: computing the true values of {len(tape.calls):,} ops")
     reference, exactly, notes = _reference(tape, targets, wanted, method, seconds)
     study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
@@ -73,6 +76,7 @@ def measure_accuracy(
         max((unit_roundoff(tape.tensors[target.value].dtype) for target in targets), default=math.nan),
         study.ops,
         quantities,
+        suspects=judge(study, suspected),
         branches=_branches(reference),
         escaped=sum(_is_read(call, tape) for call in tape.calls),
         notes=notes,

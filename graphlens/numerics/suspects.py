@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from graphlens.capture.tape import Tape
+from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
 from graphlens.numerics.arguments import op_name
 from graphlens.numerics.marks import MARKERS, Marks, Scan, kinds_for
@@ -43,7 +44,12 @@ class Candidate:
 
 def candidates(tape: Tape, graph: GradGraph) -> list[Candidate]:
     """All calls that may have lost digits, by kind, op and line of code, in the order of their first call."""
-    scan = Scan(tape)
+    with paused_collector():
+        return _found(Scan(tape), graph)
+
+
+def _found(scan: Scan, graph: GradGraph) -> list[Candidate]:
+    tape = scan.tape
     found: dict[tuple[object, ...], Candidate] = {}
     cuts: dict[tuple[object, ...], set[int]] = {}
     for place, call in enumerate(tape.calls):
@@ -61,29 +67,31 @@ def candidates(tape: Tape, graph: GradGraph) -> list[Candidate]:
             cuts.setdefault(key, set()).update(value for value, mask in marks.items() if bool(mask.all()))
     ends = [target.value for target in targets_of(tape)]
     for key, candidate in found.items():
-        candidate.values = set(_needed(tape, candidate, cuts[key], ends))
+        candidate.values = set(_needed(candidate, cuts[key], ends))
     return list(found.values())
 
 
-def last_ones(tape: Tape, calls: Iterable[int], cuts: set[int], ends: Iterable[int]) -> list[int]:
+def last_ones(scan: Scan, calls: Iterable[int], cuts: set[int], ends: Iterable[int]) -> list[int]:
     """Those of some calls from which a way leads to one of `ends` that no value in `cuts` lies on."""
     members, free = set(calls), set(ends)
     found = []
-    for place in range(len(tape.calls) - 1, -1, -1):
-        call = tape.calls[place]
-        open_ones = free.intersection(value for value in call.outputs if value is not None)
-        if open_ones and place in members:
+    for place in range(len(scan.reads) - 1, -1, -1):
+        outputs = scan.tape.calls[place].outputs
+        if free.isdisjoint(outputs):
+            continue
+        if place in members:
             found.append(place)
-            open_ones -= cuts
-        if open_ones:
-            free.update(call.inputs)
+            if cuts.issuperset(value for value in outputs if value in free):
+                continue
+        free.update(scan.reads[place])
     return found[::-1]
 
 
-def _needed(tape: Tape, candidate: Candidate, cuts: set[int], ends: Iterable[int]) -> Iterator[int]:
+def _needed(candidate: Candidate, cuts: set[int], ends: Iterable[int]) -> Iterator[int]:
     """Results of the calls that are not behind others of the same kind, and what those read."""
+    tape = candidate.scan.tape
     if candidate.kind in THROUGH:
-        for place in last_ones(tape, candidate.calls, cuts, ends):
+        for place in last_ones(candidate.scan, candidate.calls, cuts, ends):
             call = tape.calls[place]
             values = (*call.inputs, *(value for value in call.outputs if value is not None))
             yield from (value for value in values if is_float(tape.tensors[value]))
