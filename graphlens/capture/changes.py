@@ -26,11 +26,19 @@ _LITTLE = (1.03, 0.02)
 _MUCH = ((2.0, 1.0), (-2.0, -1.0))
 
 
+_Outputs = dict[str, torch.Tensor]
+_Entries = dict[str, list[int]]
+
+
 class Dependence(NamedTuple):
-    """What changed runs told: see `Observation.dependence`; and why they do not tell more, "" if they do."""
+    """What changed runs told: see `Observation.dependence`; and why they do not tell more, "" if they do.
+
+    `merged` are the groups that could not be told apart, by their numbers.
+    """
 
     entries: dict[str, dict[str, list[int]]]
     untried: str = ""
+    merged: tuple[tuple[int, ...], ...] = ()
 
 
 def dependence(
@@ -40,49 +48,79 @@ def dependence(
 
     A few groups are changed by a few per cent, each for itself. Those that change nothing so, or
     many, are changed together by more, and by halves where something changes, for as long as there
-    are runs left. Groups for which this cannot be told are left out: where two runs of the same
-    state differ or give no values, or where a changed run fails. An entry that does not change may
-    still depend on a leaf.
+    are runs left; then those that were last changed together are told together. Groups for which
+    this cannot be told are left out: where two runs of the same state differ or give no values, or
+    where a changed run fails. An entry that does not change may still depend on a leaf.
     """
     one = _outputs(program, start)
     if not one:
         return Dependence({}, _FAILS)
     if _difference(one, _outputs(program, start)) != {}:
         return Dependence({}, "two runs from the same state gave different results")
-    told: dict[int, dict[str, list[int]]] = {}
-    left = _MOST_RUNS - 2
-    why = ""
+    search = _Search(program, start, [[tensors[name] for name in group] for group in groups], one)
+    merged = search.run()
+    entries = {name: search.told[number] for number in sorted(search.told) for name in groups[number]}
+    return Dependence(entries, search.why, merged)
 
-    def changed(numbers: Sequence[int], change: tuple[float, float]) -> dict[str, list[int]] | None:
-        nonlocal left, why
-        left -= 1
-        leaves = [tensors[name] for number in numbers for name in groups[number]]
-        found = _difference(one, _outputs(program, start, leaves, change))
+
+class _Search:
+    """Changes groups of leaves, together and by halves, until it is told which of them matter or no runs are left."""
+
+    def __init__(
+        self, program: Program, start: Start, groups: Sequence[Sequence[torch.Tensor]], one: _Outputs
+    ) -> None:
+        self.told: dict[int, _Entries] = {}
+        self.why = ""
+        self._program = program
+        self._start = start
+        self._groups = groups
+        self._one = one
+        self._left = _MOST_RUNS - 2
+
+    def run(self) -> tuple[tuple[int, ...], ...]:
+        """Fill `told`, and `why` where that leaves a group out; returns the groups that are told together."""
+        if len(self._groups) <= FEW_GROUPS:
+            for number in range(len(self._groups)):
+                entries = self._changed([number], _LITTLE)
+                if entries:
+                    self.told[number] = entries
+        level = [[number for number in range(len(self._groups)) if number not in self.told]]
+        known: list[tuple[list[int], _Entries]] = []  # sets that change something, and what
+        # All sets of a level or none, so that every leaf is told of as exactly as any other.
+        while any(level) and self._left >= len(_MUCH) * len(level):
+            known, level = self._split(level)
+        for numbers, entries in known:
+            self.told.update((number, entries) for number in numbers)
+        if any(level) and len(self.told) < len(self._groups):
+            self.why = f"{_MOST_RUNS} runs were not enough to try all leaves"
+        return tuple(tuple(numbers) for numbers, _ in known)
+
+    def _split(self, level: list[list[int]]) -> tuple[list[tuple[list[int], _Entries]], list[list[int]]]:
+        """Try the sets of a level; returns those of several groups that change something, and the next level."""
+        known: list[tuple[list[int], _Entries]] = []
+        following: list[list[int]] = []
+        for numbers in level:
+            seen: list[_Entries | None] = []
+            while len(seen) < len(_MUCH) and not any(seen):
+                seen.append(self._changed(numbers, _MUCH[len(seen)]))
+            if not any(seen) and None not in seen:
+                self.told.update((number, {}) for number in numbers)
+            elif len(numbers) > 1:
+                half = (len(numbers) + 1) // 2
+                following += [numbers[:half], numbers[half:]]
+                if seen[-1]:
+                    known.append((numbers, seen[-1]))
+            elif seen[-1]:
+                self.told[numbers[0]] = seen[-1]
+        return known, following
+
+    def _changed(self, numbers: Sequence[int], change: tuple[float, float]) -> _Entries | None:
+        self._left -= 1
+        leaves = [tensor for number in numbers for tensor in self._groups[number]]
+        found = _difference(self._one, _outputs(self._program, self._start, leaves, change))
         if found is None:
-            why = _FAILS
+            self.why = _FAILS
         return found
-
-    if len(groups) <= FEW_GROUPS:
-        for number in range(len(groups)):
-            entries = changed([number], _LITTLE)
-            if entries:
-                told[number] = entries
-    waiting = [[number for number in range(len(groups)) if number not in told]]
-    while waiting and left >= len(_MUCH):
-        numbers = waiting.pop()
-        seen: list[dict[str, list[int]] | None] = []
-        while numbers and len(seen) < len(_MUCH) and not any(seen):
-            seen.append(changed(numbers, _MUCH[len(seen)]))
-        if not any(seen) and None not in seen:
-            told.update((number, {}) for number in numbers)
-        elif len(numbers) > 1:
-            half = (len(numbers) + 1) // 2
-            waiting += [numbers[half:], numbers[:half]]
-        elif seen[-1]:
-            told[numbers[0]] = seen[-1]
-    if any(waiting):
-        why = f"{_MOST_RUNS} runs were not enough to try all leaves"
-    return Dependence({name: told[number] for number in sorted(told) for name in groups[number]}, why)
 
 
 def effects(program: Program, start: Start, first: Flow, scenes: Sequence[Sequence[int]]) -> dict[int, bool]:
@@ -139,9 +177,6 @@ def _changed_a_little(made: Any) -> Any:
     if isinstance(made, int):
         return made * 2 + 1
     return made * factor + more if isinstance(made, (float, complex, numpy.ndarray)) else made
-
-
-_Outputs = dict[str, torch.Tensor]
 
 
 def _outputs(

@@ -105,7 +105,10 @@ def _with_dependence(
     """Runs with other values of the lost leaves; and where that leaves several calls, with other results of these."""
     groups = [(name,) for name in names] if len(names) <= changes.FEW_GROUPS else ways(Facts(told), names)
     found = changes.dependence(program, start, groups, wanted)
-    together = [group for group in groups if len(group) > 1 and found.entries.get(group[0])]
+    apart = set(range(len(groups))).difference(*found.merged)
+    sets = [groups[number] for number in sorted(apart)]
+    sets += [tuple(name for number in numbers for name in groups[number]) for numbers in found.merged]
+    together = [group for group in sets if len(group) > 1 and found.entries.get(group[0])]
     told = replace(told, dependence=found.entries, untried=found.untried, together=together)
     scenes = scenes_to_try(Facts(told))
     return replace(told, effects=changes.effects(program, start, told.flow, scenes)) if scenes else told

@@ -741,17 +741,47 @@ def test_leaves_of_one_way_are_changed_together() -> None:
     assert sorted(lost, key=len) == [["one"], names]
 
 
+class Runs:
+    """Sums up numbers that were taken out of tensors, and counts how often."""
+
+    def __init__(self, used: range, *, refuses: bool = False) -> None:
+        self.count = 0
+        self.used = used
+        self.refuses = refuses
+
+    def __call__(self, x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        numbers = [item.item() for item in given]
+        if self.refuses and numbers != [0.1 * k for k in range(len(given))]:
+            raise ValueError("these are not the numbers that it was given")
+        return x * sum(math.atan(numbers[k]) for k in self.used)
+
+
+def many_leaves(run: Runs) -> graphlens.capture.trace.Trace:
+    return graphlens.trace(run, leaf(1.0), *(leaf(0.1 * k) for k in range(64)), diagnose=True)
+
+
+@pytest.mark.parametrize("used", [range(64), range(40, 43), range(63, 64)])
+def test_leaves_that_could_not_be_told_apart_are_told_together(used: range) -> None:
+    trace = many_leaves(run := Runs(used))
+
+    assert run.count <= 1 + MOST_FURTHER_RUNS
+    assert trace.observation.untried == ""
+    assert set(trace.observation.dependence) == {f"given[{k}]" for k in range(64)}
+    # What a set changes is what its members change, and some member is in use.
+    sets = [{int(name.removeprefix("given[")[:-1]) for name in names} for names in trace.observation.together]
+    assert all(numbers.intersection(used) for numbers in sets)
+    alone = {k for k in range(64) if trace.observation.dependence[f"given[{k}]"]}.difference(*sets)
+    assert alone <= set(used) <= alone.union(*sets)
+    assert len(set().union(*sets)) == sum(map(len, sets))
+    named = [name for item in trace.findings for name in item.evidence.get("lost", [])]  # type: ignore[attr-defined]
+    assert {f"given[{k}]" for k in used} <= set(named)
+
+
 def test_the_number_of_runs_has_a_limit_and_what_was_not_tried_is_said() -> None:
-    class Runs:
-        count = 0
+    trace = many_leaves(run := Runs(range(64), refuses=True))
 
-    def forward(x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
-        Runs.count += 1
-        return x * sum(math.atan(item.item()) for item in given)
-
-    trace = graphlens.trace(forward, leaf(1.0), *(leaf(0.1 * k) for k in range(64)), diagnose=True)
-
-    assert Runs.count <= 1 + MOST_FURTHER_RUNS
+    assert run.count <= 1 + MOST_FURTHER_RUNS
     assert "were not enough to try all leaves" in trace.observation.untried
     named = [name for item in trace.findings for name in item.evidence["lost"]]  # type: ignore[attr-defined]
     assert sorted(named) == sorted(f"given[{k}]" for k in range(64))
