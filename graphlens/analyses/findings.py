@@ -14,13 +14,16 @@ LEVELS = ("error", "warning", "info")
 class Place:
     """Where in the code, and where in the graph; what is not known is empty.
 
-    `source` reads "model.py:12 (Encoder.forward)", `text` is that line of code.
+    `source` reads "model.py:12 (Encoder.forward)", `text` is that line of code. `callers` are the
+    lines that called it, the innermost first, where whole stacks were recorded: of the first time
+    that it was run, so that they do not make two places of one.
     """
 
     source: str = ""
     text: str = ""
     module: str = ""
     nodes: tuple[int, ...] = ()
+    callers: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from graphlens.targets import parse_target
 @target_options
 @click.option("--select", multiple=True, metavar="CODE", help="Only these findings, e.g. GL101 or GL1; repeatable.")
 @click.option("--ignore", multiple=True, metavar="CODE", help="Not these findings; repeatable.")
+@click.option("--stack", "stacks", is_flag=True, help="Tell the lines that called the line of each finding.")
 @click.option("--explain", metavar="CODE", help="Print the page on one code.")
 @click.pass_context
 def check(
@@ -24,6 +25,7 @@ def check(
     quiet: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
+    stacks: bool,
     explain: str | None,
 ) -> None:
     """Find out which inputs and parameters of TARGET receive no gradient, and why.
@@ -60,7 +62,7 @@ def check(
         from graphlens.views.documents import check_document, to_json
 
         with user_code(parsed, "the backward pass"):
-            trace = observe(program, diagnose=True, progress=progress)
+            trace = observe(program, diagnose=True, stacks=stacks, progress=progress)
     found = trace.connectivity
     findings = tuple(
         finding

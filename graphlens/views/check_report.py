@@ -94,6 +94,8 @@ def _finding(finding: Finding, width: int) -> Iterator[RenderableType]:
         yield paragraph(printable(f"{finding.where.source}{module}"), width=width, indent=_INDENT, first=_INDENT)
         if finding.where.text:
             yield Text(_cut(f"{_INDENT}    {printable(finding.where.text)}", width))
+        for caller in finding.where.callers:
+            yield paragraph(printable(caller), width=width, indent=_INDENT, first=f"{_INDENT}called from ")
     for sentence in _evidence(finding):
         yield paragraph(printable(sentence), width=width, indent=_INDENT, first=_INDENT)
     if finding.fix:

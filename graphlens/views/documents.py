@@ -120,6 +120,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "text": where.text or None,
             "module": where.module or None,
             "nodes": list(where.nodes),
+            "callers": list(where.callers),
         },
         "evidence": _evidence(finding.evidence),
         "fix": finding.fix,

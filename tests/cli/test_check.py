@@ -65,6 +65,24 @@ def test_the_report_on_severed() -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
+def test_the_stack_of_each_finding_on_demand() -> None:
+    code, found = findings("severed", "--set", "n=5", "--stack")
+    plain = findings("severed", "--set", "n=5")[1]
+
+    assert code == 1
+    assert [item["claim"] for item in found] == [item["claim"] for item in plain]
+    assert {tuple(item["where"]["callers"]) for item in plain} == {()}
+    cut, fresh, *_ = found
+    assert [caller.partition(" ")[2] for caller in cut["where"]["callers"]] == ["(Chain.forward)"]
+    assert [caller.partition(" ")[2] for caller in fresh["where"]["callers"]] == [
+        "(Severed.threshold.<listcomp>)", "(Severed.threshold)", "(Chain.forward)",
+    ]  # fmt: skip
+    assert all(caller.startswith("graphlens/lessons/chain.py:") for item in found for caller in item["where"]["callers"])
+    report = run_cli("check", "severed", "--set", "n=5", "--stack").out
+    assert f"    called from {fresh['where']['callers'][1]}\n" in report
+    assert "called from" not in run_cli("check", "severed", "--set", "n=5").out
+
+
 @pytest.mark.parametrize("lesson", ["wasteful", "hoisted", "efficient", "soft-threshold"])
 @pytest.mark.parametrize("form", ["branching", "vectorised"])
 def test_sound_lessons_are_not_accused(lesson: str, form: str) -> None:
@@ -112,7 +130,7 @@ def test_the_document() -> None:
 def test_what_is_not_known_is_null_in_the_document(program: Path) -> None:
     (found,) = findings(f"{program}:none_at_all")[1]
 
-    assert found["where"] == {"source": None, "text": None, "module": None, "nodes": []}
+    assert found["where"] == {"source": None, "text": None, "module": None, "nodes": [], "callers": []}
 
 
 def test_select_and_ignore() -> None:

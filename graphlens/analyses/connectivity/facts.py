@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from graphlens.analyses.findings import Place
 from graphlens.analyses.lineage import Lineage
 from graphlens.flow import CHECKPOINT, GRAD, LEAF, NO_GRAD, UNSEEN, Step
+from graphlens.graph import Source
 from graphlens.observation import MOST_ENTRIES as MOST_ENTRIES
 from graphlens.observation import LeafFact, Observation
 
@@ -108,7 +109,13 @@ class Facts:
             "" if line is None else line.text,
             "" if call is None else str(calls[call]),
             tuple(nodes),
+            tuple(self._callers(line)),
         )
+
+    def _callers(self, line: Source | None) -> Iterator[str]:
+        while line is not None and line.caller is not None:
+            line = self.flow.sources[line.caller]
+            yield str(line)
 
     def place_of_node(self, number: int) -> Place:
         """Where a node of the graph was made."""

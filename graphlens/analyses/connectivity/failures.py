@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import shown
@@ -31,7 +32,7 @@ def stopping_nodes(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "GL101", "error",
             f"{receive(names)} no gradient: {listed(ops)} receives one and passes None on.",
-            Place(where.source, where.text, where.module, nodes),
+            replace(where, nodes=nodes),
             {"lost": names, "ops": ops},
             "let backward() of the custom Function return the gradient of this input instead of None",
         )  # fmt: skip
@@ -78,7 +79,7 @@ def _clobbered(facts: Facts) -> Iterator[Finding]:
     for item in facts.seen.clobbered:
         assert graph is not None
         saved, write = facts.place_of_node(item.node), _overwriting(facts, item)
-        where = Place(saved.source, saved.text, saved.module) if write is None else facts.place(write)
+        where = replace(saved, nodes=()) if write is None else facts.place(write)
         by = f" by {shown(write.function)}" if write is not None else ""
         claim = (
             f"backward fails: a tensor that {graph.nodes[item.node].op} needs was written over{by} after it was saved."
@@ -88,7 +89,7 @@ def _clobbered(facts: Facts) -> Iterator[Finding]:
         nodes = tuple(dict.fromkeys(item.node for item in items))
         slots = list(dict.fromkeys(item.slot for item in items))
         yield Finding(
-            "GL106", "error", claim, Place(where.source, where.text, where.module, nodes),
+            "GL106", "error", claim, replace(where, nodes=nodes),
             {"error": facts.seen.backward_error, "saved_at": saved_at, "slot": ", ".join(slots)},
             "write to a copy, x = x + 1 in place of x += 1, or write before the tensor is used",
         )  # fmt: skip
@@ -123,7 +124,7 @@ def _joint(facts: Facts, freed: list[int]) -> Place:
     for edge in graph.edges:
         if edge.target in earlier and edge.source not in earlier:
             where = facts.place_of_node(edge.source)
-            return Place(where.source, where.text, where.module, (edge.source, edge.target))
+            return replace(where, nodes=(edge.source, edge.target))
     inside = [number for number in freed if graph.nodes[number].source is not None]
     return facts.place_of_node(inside[0]) if inside else Place(nodes=tuple(freed[:1]))
 

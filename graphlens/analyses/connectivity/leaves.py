@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import DETACHING, shown
@@ -175,7 +176,7 @@ def _flat_finding(facts: Facts, nodes: tuple[int, ...], names: list[str]) -> Fin
     return Finding(
         "GL105", level,
         f"{receive(names)} a gradient that is 0 everywhere: every path leads through {listed(ops)}, {why}.",
-        Place(where.source, where.text, where.module, nodes),
+        replace(where, nodes=nodes),
         {"leaves": names, "ops": ops}, fix,
     )  # fmt: skip
 
