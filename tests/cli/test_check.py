@@ -77,7 +77,8 @@ def test_the_stack_of_each_finding_on_demand() -> None:
     assert [caller.partition(" ")[2] for caller in fresh["where"]["callers"]] == [
         "(Severed.threshold.<listcomp>)", "(Severed.threshold)", "(Chain.forward)",
     ]  # fmt: skip
-    assert all(caller.startswith("graphlens/lessons/chain.py:") for item in found for caller in item["where"]["callers"])
+    callers = [caller for item in found for caller in item["where"]["callers"]]
+    assert all(caller.startswith("graphlens/lessons/chain.py:") for caller in callers)
     report = run_cli("check", "severed", "--set", "n=5", "--stack").out
     assert f"    called from {fresh['where']['callers'][1]}\n" in report
     assert "called from" not in run_cli("check", "severed", "--set", "n=5").out
@@ -117,7 +118,7 @@ def test_the_document() -> None:
     ]
     for finding in document["findings"]:
         assert list(finding) == ["code", "level", "title", "claim", "where", "evidence", "fix"]
-        assert list(finding["where"]) == ["source", "text", "module", "nodes"]
+        assert list(finding["where"]) == ["source", "text", "module", "nodes", "callers"]
         assert finding["title"] == PAGES[finding["code"]].title
         assert finding["level"] in ("error", "warning", "info")
         assert finding["claim"].endswith(".")
