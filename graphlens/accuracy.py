@@ -254,8 +254,8 @@ class Accuracy:
         unit: unit roundoff u of the run's format, half the spacing of the numbers above 1.
         ops: every op that ran, in order.
         quantities: outputs first, then the loss, then gradients.
-        escaped: floating-point tensors whose numbers Python read, as .item() and torch.tensor([...]) do:
-            what a program makes of them outside tensors is not followed, and counts as exact.
+        escaped: how often Python read the numbers of floating-point tensors, as .item() and
+            torch.tensor([...]) do: what a program makes of them is not followed, and counts as exact.
         notes: what could not be found out, and why.
     """
 

@@ -69,6 +69,7 @@ class Tape:
         opaque: ops that could not be written as functions, and how often they ran; what they wrote
             is a source.
         written: sources that the run wrote over: what it did outlives it.
+        reads: how often numbers left tensors for Python; what became of them there is not on the tape.
         requiring: the values that were read by a tensor that required a gradient.
         saved: the value that a node of the graph keeps for backward, by node and slot.
     """
@@ -83,6 +84,7 @@ class Tape:
     opaque: Counter[str] = field(default_factory=Counter)
     written: list[int] = field(default_factory=list)
     requiring: set[int] = field(default_factory=set)
+    reads: int = 0
     saved: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def made_by(self) -> list[int | None]:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphlens.capture.backward import walk_again
 from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
+from graphlens.capture.reads import Reads
 from graphlens.capture.release import drain
 from graphlens.capture.saved_values import saved_values
 from graphlens.capture.tape import Call, Ref, Tape, filled, flat_outputs
@@ -36,8 +37,9 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
     mode = _Taping()
     with paused_collector():
         known = {name: mode.value(tensor) for name, tensor in program.leaves.items()}
-        with mode:
+        with Reads() as reads, mode:
             made = program.forward()
+        mode.tape.reads = reads.count
         wanted = wanted_leaves(program, made)
         handles: list[Any] = []
         if graph is not None and made.roots:

@@ -74,7 +74,8 @@ def best_reference(
         if reference is not None:
             return Choice(reference, False, (*notes, *why))
         notes += [f"{why[0]}; {_INSTEAD['sample']}"]
-    return Choice(None, False, tuple(notes))
+    # A run in float64 has no wider one to measure its ops by.
+    return Choice(None, not is_narrow, tuple(notes))
 
 
 _INSTEAD = {

@@ -7,22 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
-from graphlens.accuracy import Accuracy, Branch, Quantity
+from graphlens.accuracy import Accuracy, Branch, LoopErrors, Quantity, Suspect
+from graphlens.analyses.fold import fold
 from graphlens.capture.program import Program
-from graphlens.capture.tape import Call, Tape
+from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph
-from graphlens.numerics.arguments import op_name
 from graphlens.numerics.attribution import attribute
-from graphlens.numerics.exact import replay
+from graphlens.numerics.choosing import best_reference
+from graphlens.numerics.growth import loop_errors
 from graphlens.numerics.judging import judge
+from graphlens.numerics.loops import carried_values
 from graphlens.numerics.quantities import quantity, unit_roundoff
-from graphlens.numerics.reference import ExactReference, Reference, ShadowReference
-from graphlens.numerics.shadow import in_float64, is_float
-from graphlens.numerics.study import Study, Target, targets_of
+from graphlens.numerics.reference import ExactReference, Reference
+from graphlens.numerics.study import Study, targets_of
+from graphlens.numerics.sums import term_sums
 from graphlens.numerics.suspects import candidates
 
 _MOST_ATTRIBUTED = 8  # results; each costs a backward pass through the whole tape
@@ -46,47 +46,52 @@ def measure_accuracy(
         method: where the truth is to come from: "exact", "float64" or "sample"; "auto" takes the
             first of them that fits.
         seconds: what the reference may take, and then what the rounding of single ops may take.
-        attributes: whether the ops that made the errors are wanted, and not the errors alone.
+        attributes: whether the causes are wanted, and not the errors alone.
 
     Raises:
         MeasureError: the program makes another graph every time.
     """
     began = time.perf_counter()
+
+    def tell(what: str) -> None:
+        progress(f"{program.name}: {what}")
+
     if tape is None:
-        progress(f"{program.name}: writing down its ops")
+        tell("writing down its ops")
         tape = record_tape(program, graph)
     targets = targets_of(tape)
     suspected = candidates(tape, graph) if attributes else []
-    wanted = {target.value for target in targets}.union(*(candidate.values for candidate in suspected))
-    progress(f"{program.name}: computing the true values of {len(tape.calls):,} ops")
-    reference, exactly, notes = _reference(tape, targets, wanted, method, seconds)
+    loops = carried_values(tape, fold(graph)) if attributes else []
+    wanted = set[int]().union(*(item.values for item in suspected), *(loop.wanted for loop in loops))
+    reference, exactly, notes = best_reference(tape, targets, wanted, method, seconds, tell)
     study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
     quantities = [quantity(study, target) for target in targets]
+    suspects: Sequence[Suspect] = ()
+    grown: Sequence[LoopErrors] = ()
+    told: Sequence[str] = ()
     if attributes:
-        progress(f"{program.name}: measuring the rounding of {len(tape.calls):,} ops")
+        tell(f"measuring the rounding of {len(tape.calls):,} ops")
         for place in _worst(quantities):
             quantities[place] = replace(quantities[place], attribution=attribute(study, targets[place]))
-            progress(f"{program.name}: who made the error of {quantities[place].name}")
-        if any(local is None for local in study.local):
-            notes.append("The rounding of some ops was not measured: see which under each result.")
+            tell(f"who made the error of {quantities[place].label}")
+        suspects = judge(study, suspected)
+        tell("how the error grows along its loops")
+        grown, told = loop_errors(study, loops)
     return Accuracy(
         graph,
-        method if reference is None else reference.method,
+        "sample" if reference is None else reference.method,
         None if reference is None else reference.precision,
         max((unit_roundoff(tape.tensors[target.value].dtype) for target in targets), default=math.nan),
         study.ops,
         quantities,
-        suspects=judge(study, suspected),
+        suspects=suspects,
+        sums=term_sums(tape, graph) if attributes else (),
+        loops=grown,
         branches=_branches(reference),
-        escaped=sum(_is_read(call, tape) for call in tape.calls),
-        notes=notes,
+        escaped=tape.reads,
+        notes=(*notes, *told),
         seconds=time.perf_counter() - began,
     )
-
-
-def _is_read(call: Call, tape: Tape) -> bool:
-    """Whether a call hands a floating-point number to Python."""
-    return op_name(call) == "_local_scalar_dense" and any(is_float(tape.tensors[value]) for value in call.inputs)
 
 
 def _worst(quantities: Sequence[Quantity]) -> list[int]:
@@ -105,13 +110,3 @@ def _branches(reference: Reference | None) -> list[Branch]:
     if not isinstance(reference, ExactReference):
         return []
     return [Branch(found.call, found.otherwise, found.undecided) for found in reference.exact.departures]
-
-
-def _reference(
-    tape: Tape, targets: Sequence[Target], wanted: set[int], method: str, seconds: float
-) -> tuple[Reference | None, bool, list[str]]:
-    formats = {tensor.dtype for tensor in tape.tensors if is_float(tensor)}
-    if method == "exact" or (method == "auto" and torch.float64 in formats):
-        exact = replay(tape, wanted=wanted, seconds=seconds)
-        return ExactReference(tape, exact), True, []
-    return ShadowReference(tape, in_float64(tape)), False, []

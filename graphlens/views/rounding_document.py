@@ -25,7 +25,7 @@ def accuracy_document(accuracy: Accuracy) -> dict[str, Any]:
             "otherwise": sum(branch.otherwise for branch in accuracy.branches),
             "undecided": sum(branch.undecided for branch in accuracy.branches),
         },
-        "tensors_read_by_python": accuracy.escaped,
+        "reads_by_python": accuracy.escaped,
         "seconds": accuracy.seconds,
         "notes": list(accuracy.notes),
     }

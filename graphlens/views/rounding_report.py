@@ -46,7 +46,7 @@ def rounding_parts(accuracy: Accuracy, width: int) -> Iterator[RenderableType]:
 
 def name_of(item: Quantity) -> str:
     """ "g", "gradient of A"."""
-    return printable(f"gradient of {item.name}" if item.kind == "gradient" else item.name)
+    return printable(item.label)
 
 
 def _method(accuracy: Accuracy) -> str:
@@ -109,8 +109,11 @@ def _remarks(accuracy: Accuracy) -> Iterator[str]:
     if undecided:
         yield f"At {_entries(undecided)} a decision on data is so close that the enclosures do not tell its way."
     if accuracy.escaped:
-        read = "1 tensor was" if accuracy.escaped == 1 else f"{accuracy.escaped:,} tensors were"
-        yield f"{read} read by Python (.item(), torch.tensor): what is made of such numbers counts as exact."
+        times = "once" if accuracy.escaped == 1 else f"{accuracy.escaped:,} times"
+        yield (
+            f"Python read the numbers of tensors {times} (.item(), torch.tensor): what is made of such numbers "
+            "counts as exact."
+        )
     yield from accuracy.notes
 
 

@@ -355,3 +355,23 @@ def test_arguments_in_lists_are_found() -> None:
 
     assert len(list(call.inputs)) == 2
     assert list(refs(call.args)) == list(call.inputs)
+
+
+@pytest.mark.parametrize(
+    ("read", "count"),
+    [
+        (lambda x: x * x.sum().item(), 1),
+        (lambda x: x * float(x[0]) * float(x[1]), 2),
+        (lambda x: x * torch.tensor([x[0], x[1]]).sum(), 1),
+        (lambda x: x * torch.tensor(x.detach().numpy() * 2), 1),
+        (lambda x: x * sum(x.tolist()), 1),
+        (lambda x: x * torch.tensor([1.0, 2.0]), 0),
+        (lambda x: x * 2 if x[0] > 0 else x, 0),
+        (lambda x: x * x.argmax().item(), 0),
+    ],
+)
+def test_numbers_that_python_reads_are_counted(read: Any, count: int) -> None:
+    x = torch.tensor([0.3, 0.7], requires_grad=True)
+    tape = record_tape(tensors_program("made", lambda: (read(x),)))
+
+    assert tape.reads == count

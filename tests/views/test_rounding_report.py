@@ -105,7 +105,7 @@ def test_decisions_and_numbers_that_python_read_are_said() -> None:
 
     assert "At 3 entries a decision on data (a comparison, a maximum) would go another way" in text
     assert "At 1 entry a decision on data is so close" in text
-    assert "3 tensors were read by Python (.item(), torch.tensor)" in text
+    assert "Python read the numbers of tensors 3 times (.item(), torch.tensor)" in text
     assert "One more." in text
 
 
