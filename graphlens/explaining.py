@@ -9,22 +9,14 @@ from typing import Any
 
 import torch
 
-from graphlens.analyses.cost import cost_table
-from graphlens.analyses.counts import row_keys
 from graphlens.analyses.explanation import TOPICS, Explanation
-from graphlens.analyses.findings import Finding, most_serious_first
-from graphlens.analyses.overhead import overhead_findings
-from graphlens.analyses.redundancy import redundancy
 from graphlens.analyses.rounding import rounding_findings
-from graphlens.capture.costing import measure_costs
-from graphlens.capture.listing import listing_of
-from graphlens.capture.machine import calibrate
 from graphlens.capture.program import Program, subject_program
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.capture.trace import Trace, observe
-from graphlens.capture.verifying import verifier
+from graphlens.capture.wasting import look_for_waste
 from graphlens.errors import MeasureError, TargetError
 from graphlens.graph import GradGraph
 from graphlens.numerics.rounding import measure_accuracy
@@ -110,31 +102,12 @@ def _waste(
     found: Explanation, program: Program, trace: Trace, graph: GradGraph, tape: Tape | None, *, proves: bool,
     repeats: int, progress: Progress,
 ) -> Explanation:  # fmt: skip
-    costed = graph
-    findings: list[Finding] = []
-    notes = list(found.notes)
-    try:
-        costed, run, _ = measure_costs(program, graph, repeats, progress=progress)
-        progress("measuring this machine")
-        table = cost_table(costed, row_keys(costed, "op", None), "op", calibrate(_dtype(graph), trace.threads))
-        found = replace(found, costs=table, run=run)
-        if table.machine is not None:
-            findings += overhead_findings(costed, table.machine)
-    except MeasureError as error:
-        notes.append(str(error))
-    if tape is None:
-        return replace(found, waste=tuple(findings), notes=tuple(notes))
-    progress(f"{program.name}: looking for what is done twice")
-    redundant = redundancy(listing_of(tape), costed, verifier(tape))
-    findings += redundant.findings
+    waste = look_for_waste(program, graph, tape, repeats, progress=progress)
     proof = None
-    if proves:
-        proof = proving.prove(program, trace, tape, redundant.same, repeats=repeats, progress=progress)
-    return replace(found, waste=most_serious_first(findings), proof=proof, notes=tuple(notes))
-
-
-def _dtype(graph: GradGraph) -> str:
-    return str(graph.meta.get("dtype", "float32"))
+    if proves and tape is not None:
+        proof = proving.prove(program, trace, tape, waste.same, repeats=repeats, progress=progress)
+    notes = (*found.notes, *waste.notes)
+    return replace(found, waste=waste.findings, costs=waste.costs, run=waste.run, proof=proof, notes=notes)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from graphlens.accuracy import Accuracy
 from graphlens.analyses.counts import Stats, stats
 from graphlens.analyses.differences import Difference, gradient_differences, output_differences
+from graphlens.analyses.findings import Finding
 from graphlens.analyses.nearness import Nearness, nearness, nearness_reasons
 from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
 from graphlens.records import RunRecord
@@ -18,6 +19,7 @@ class Comparison(Report):
     """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph.
 
     `nearness` says which result is nearer to the truth; empty where the true values were not asked for.
+    `waste_a` and `waste_b` are findings about what each could do without, where that was looked for.
     """
 
     a: RunRecord
@@ -28,6 +30,8 @@ class Comparison(Report):
     gradients: tuple[Difference, ...]
     reasons: tuple[Reason, ...]
     nearness: tuple[Nearness, ...] = ()
+    waste_a: tuple[Finding, ...] = ()
+    waste_b: tuple[Finding, ...] = ()
 
 
 def compare_records(

@@ -33,9 +33,29 @@ def measure_costs(
     return with_costs(graph, times, costs), run, times
 
 
+def measure_times(
+    program: Program, graph: GradGraph, repeats: int = 5, *, progress: Progress = lambda _: None
+) -> tuple[GradGraph, NodeTimes]:
+    """Time each node of a program's graph in both passes; the graph then knows them.
+
+    Raises:
+        MeasureError: the program makes another graph every time, or does not run on the CPU.
+    """
+    times = time_nodes(program, graph, repeats, progress=progress)
+    nodes = [
+        node._replace(forward_ns=forward, backward_ns=backward)
+        for node, forward, backward in zip(graph.nodes, times.forward, times.backward, strict=True)
+    ]
+    return _with_nodes(graph, nodes), times
+
+
 def with_costs(graph: GradGraph, times: NodeTimes, costs: Costs) -> GradGraph:
     """The graph with its nodes' times, FLOPs and bytes moved."""
     nodes = [_with_costs(node, number, times, costs) for number, node in enumerate(graph.nodes)]
+    return _with_nodes(graph, nodes)
+
+
+def _with_nodes(graph: GradGraph, nodes: list[Node]) -> GradGraph:
     return GradGraph(
         nodes, graph.edges, graph.saved, graph.inputs, graph.outputs, graph.meta, graph.sources, graph.calls
     )

@@ -10,12 +10,18 @@ import torch
 from graphlens.analyses.listing import Listing, Step, Value
 from graphlens.capture.ledger import dtype_name
 from graphlens.capture.tape import Call, Ref, Tape
+from graphlens.collector import paused_collector
 
 _MOST_CONTENT = 1 << 16  # entries of a constant that are compared
 
 
 def listing_of(tape: Tape) -> Listing:
     """The forward pass of a tape, without its tensors."""
+    with paused_collector():
+        return _listing(tape)
+
+
+def _listing(tape: Tape) -> Listing:
     # Not every source: two buffers that are equal today are two buffers.
     constants = {next(call.inputs) for call in tape.calls if call.function is torch.ops.aten.lift_fresh.default}
     constants &= set(tape.sources)

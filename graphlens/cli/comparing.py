@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,13 +17,10 @@ from graphlens.cli.common import (
     repeats_option,
     target_options,
 )
-from graphlens.errors import MeasureError, TargetError
+from graphlens.cli.comparing_sides import Side, look_into
+from graphlens.errors import TargetError
 from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_target
-
-if TYPE_CHECKING:
-    from graphlens.accuracy import Accuracy
-    from graphlens.capture.program import Program
 
 
 class _Ratio(click.FloatRange):
@@ -37,7 +34,6 @@ class _Ratio(click.FloatRange):
 
 
 _RATIO = _Ratio(min=0)
-_MOST_KEPT = 10**9  # bytes kept for backward, up to which a run is held against the truth unasked
 
 
 @click.command()
@@ -54,6 +50,11 @@ _MOST_KEPT = 10**9  # bytes kept for backward, up to which a run is held against
     show_default=True,
     help="Where true values come from, to say which side is nearer to them.",
 )
+@click.option(
+    "--waste/--no-waste",
+    default=None,
+    help="Whether to look for work done in vain.  [default: yes, unless a target keeps more than 1 GB]",
+)
 @click.option("--max-nodes-ratio", type=_RATIO, metavar="R", help="Exit 1 if A has more than R times B's nodes.")
 @click.option("--max-saved-ratio", type=_RATIO, metavar="R", help="The same for the storage kept for backward.")
 @click.option("--max-time-ratio", type=_RATIO, metavar="R", help="The same for the time of both passes.")
@@ -69,13 +70,15 @@ def compare(
     quiet: bool,
     repeats: int,
     reference: str,
+    waste: bool | None,
     max_nodes_ratio: float | None,
     max_saved_ratio: float | None,
     max_time_ratio: float | None,
 ) -> None:
     """Compare targets A and B: counts, sizes, times, outputs, gradients, and why they differ.
 
-    --set applies to both; a saved graph takes no part in it. With a budget, --max-…-ratio, the
+    --set applies to both; a saved graph takes no part in it. Work that is repeated or undone is
+    looked for in each, which takes a few runs more. With a budget, --max-…-ratio, the
     exit code is 1 where A takes more than so many times what B takes.
     """
     from graphlens.analyses.budgets import check_budgets
@@ -92,15 +95,16 @@ def compare(
     if settings and not live:
         raise TargetError("two saved graphs take no --set; name the targets that they were captured from")
     with progressing(quiet) as progress:
-        runs = iter(_run(live, repeats, reference, progress))
+        runs = iter(_run(live, repeats, reference, waste, progress))
         sides = [
-            (RunRecord(target.text, load_saved(target, own)), None) if target.kind == "saved" else next(runs)
+            Side(RunRecord(target.text, load_saved(target, own))) if target.kind == "saved" else next(runs)
             for target, own in zip(targets, (set_a, set_b), strict=True)
         ]
-    records = [record for record, _ in sides]
+    records = [side.record for side in sides]
     if a == b:
         records = [replace(record, target=f"{a} ({side})") for record, side in zip(records, "ab", strict=True)]
-    comparison = compare_records(*records, exact_a=sides[0][1], exact_b=sides[1][1])
+    comparison = compare_records(*records, exact_a=sides[0].exact, exact_b=sides[1].exact)
+    comparison = replace(comparison, waste_a=sides[0].waste, waste_b=sides[1].waste)
     limits = {"nodes": max_nodes_ratio, "saved": max_saved_ratio, "time": max_time_ratio}
     budgets = check_budgets(comparison, {name: limit for name, limit in limits.items() if limit is not None})
     if as_json:
@@ -114,9 +118,9 @@ def compare(
 
 
 def _run(
-    targets: list[tuple[Target, tuple[str, ...]]], repeats: int, reference: str, progress: Progress
-) -> list[tuple[RunRecord, Accuracy | None]]:
-    """Run the targets for their values one after the other, then time them in turns; then for what is true."""
+    targets: list[tuple[Target, tuple[str, ...]]], repeats: int, reference: str, waste: bool | None, progress: Progress
+) -> list[Side]:
+    """Run the targets for their values one after the other, time them in turns, then look into each."""
     if not targets:
         return []
     progress("loading torch")
@@ -136,33 +140,8 @@ def _run(
         replace(record, forward=timing.forward, backward=timing.backward)
         for record, timing in zip(records, timings, strict=True)
     ]
-    if reference == "none" or len(targets) < 2:
-        return [(record, None) for record in records]
+    seeks = "none" if len(targets) < 2 else reference
     return [
-        _held_against_the_truth(target, program, record, reference, progress)
+        look_into(target, program, record, seeks, waste, progress)
         for (target, _), program, record in zip(targets, programs, records, strict=True)
     ]
-
-
-def _held_against_the_truth(
-    target: Target, program: Program, record: RunRecord, reference: str, progress: Progress
-) -> tuple[RunRecord, Accuracy | None]:
-    from graphlens.capture.resolve import user_code
-    from graphlens.numerics.rounding import measure_accuracy
-
-    if record.graph is None:
-        return record, None
-    kept = sum(row.storage_bytes for row in record.graph.saved_by_node())
-    if reference == "auto" and kept > _MOST_KEPT:
-        note = (
-            "which side is nearer to the truth was not measured, as that keeps every value of a run in memory; "
-            "ask for it with --reference float64"
-        )
-        return replace(record, notes=(*record.notes, note)), None
-    try:
-        with user_code(target, "a repeated run"):
-            return record, measure_accuracy(
-                program, record.graph, method=reference, attributes=False, progress=progress
-            )  # fmt: skip
-    except MeasureError as error:
-        return replace(record, notes=(*record.notes, str(error))), None

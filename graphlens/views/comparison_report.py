@@ -12,8 +12,10 @@ from graphlens.analyses.comparison import Comparison
 from graphlens.analyses.counts import Row, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.reasons import ulps_text
+from graphlens.graph import printable
 from graphlens.records import Timing
 from graphlens.units import count_text, ratio_text, seconds_text, significant
+from graphlens.views.check_report import findings_text
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.stats_report import known_count, known_size
 from graphlens.views.table import heading, paragraph, table, to_text
@@ -37,7 +39,8 @@ def comparison_report(
         ]
         parts.append(table(("a over b", "measured", "at most", ""), rows, texts=(3,)))
     if goes_on:
-        parts.append(next_steps(f"graphlens stats {goes_on}", f"graphlens render {goes_on} -o graph.svg"))
+        more = "explain" if comparison.waste_a or comparison.waste_b else "stats"
+        parts.append(next_steps(f"graphlens {more} {goes_on}", f"graphlens render {goes_on} -o graph.svg"))
     return to_text(parts, width=width, colour=colour)
 
 
@@ -68,6 +71,11 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     yield heading("\nWhy")
     for reason in comparison.reasons:
         yield paragraph(reason.claim, width=width, indent="    ", first="  · ")
+    for side, findings in ((a, comparison.waste_a), (b, comparison.waste_b)):
+        serious = [finding for finding in findings if finding.level == "warning"]
+        if serious:
+            yield heading(f"\nWhat {printable(side.target)} could do without")
+            yield Text(findings_text(serious, width=width))
 
 
 def _short_names(a: str, b: str) -> tuple[str, str]:

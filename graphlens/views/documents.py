@@ -257,6 +257,11 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
         "why": [
             {"code": reason.code, "claim": reason.claim, "evidence": _evidence(reason.evidence)}
             for reason in comparison.reasons
+        ]
+        + [
+            {"target": side.target, **_finding(finding)}
+            for side, findings in ((a, comparison.waste_a), (b, comparison.waste_b))
+            for finding in findings
         ],
         "budgets": {
             budget.name: {"ratio": number(budget.ratio), "limit": budget.limit, "exceeded": budget.is_exceeded}

@@ -16,6 +16,7 @@ from graphlens.analyses.redundancy.numbering import Equalities, equalities
 from graphlens.analyses.redundancy.repeated import repeated_findings
 from graphlens.analyses.redundancy.saving import Saving, Savings
 from graphlens.analyses.redundancy.telling import Telling
+from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
 
 
@@ -42,6 +43,11 @@ def redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Un
         graph: of the same run; what it knows of times is told with the findings.
         holds: says of two values whether they are equal in the run, see `equalities`.
     """
+    with paused_collector():
+        return _redundancy(listing, graph, holds)
+
+
+def _redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Undone | None], bool]) -> Redundancy:
     found = equalities(listing, holds)
     alive = needed(found, listing)
     savings = Savings(graph)

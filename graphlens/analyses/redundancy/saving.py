@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,31 +52,29 @@ class Savings:
     def __init__(self, graph: GradGraph) -> None:
         self.graph = graph
         self.storages: dict[int, list[tuple[int | None, int | None]]] = {}
-        self.users: dict[int, set[int]] = {}
         for item in graph.saved:
             self.storages.setdefault(item.node, []).append((item.storage, item.storage_bytes))
-            if item.storage is not None:
-                self.users.setdefault(item.storage, set()).add(item.node)
+        self.users = Counter(storage for held in self.storages.values() for storage in {each[0] for each in held})
         functions = [node for node in graph.nodes if node.kind != "leaf"]
         self.whole = _sum(node.forward_ns for node in functions), _sum(node.backward_ns for node in functions)
 
     def of(self, numbers: Iterable[int]) -> Saving:
         """What goes with these nodes."""
         chosen = set(numbers)
-        held: dict[int, int | None] = {}
-        unknown = False
+        # A storage goes with its last user. A hub has as many users as the graph has nodes: they are only counted.
+        users: Counter[int | None] = Counter()
+        sizes: dict[int | None, int | None] = {}
         for number in chosen:
-            for storage, size in self.storages.get(number, ()):
-                if storage is None or size is None:
-                    unknown = True
-                elif self.users[storage] <= chosen:
-                    held[storage] = size
+            held = dict(self.storages.get(number, ()))
+            users.update(held.keys())
+            sizes.update(held)
+        unknown = None in sizes or None in sizes.values()
         nodes = [self.graph.nodes[number] for number in chosen]
         forward, backward = self.whole
         whole = None if forward is None or backward is None else forward + backward
         return Saving(
             len(chosen),
-            None if unknown else sum(size or 0 for size in held.values()),
+            None if unknown else sum(size or 0 for each, size in sizes.items() if users[each] == self.users[each]),
             _sum(node.forward_ns for node in nodes),
             _sum(node.backward_ns for node in nodes),
             whole,
