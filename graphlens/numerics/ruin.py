@@ -11,7 +11,7 @@ from graphlens.numerics.adjoint import depends_on
 from graphlens.numerics.evidence import Spot, Told, evidence
 from graphlens.numerics.study import Study, Target
 from graphlens.numerics.suspects import Candidate
-from graphlens.numerics.truths import is_finite, is_not_zero
+from graphlens.numerics.truths import Bools, is_finite, is_not_zero
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,22 @@ def _origins(study: Study, found: Sequence[Candidate], target: Target, word: str
     origins: dict[int, Spot] = {}
     for place, spot in over:
         zeros = _false_zeros(study, spot.call)
-        earlier = _spots(study, found, "underflow", depends_on(study.tape, zeros)) if zeros else []
-        for at, first in _first(earlier) or [(place, spot)]:
+        for at, first in _first(_before(study, found, zeros)) or [(place, spot)]:
             origins.setdefault(at, first)
     return list(origins.items())
 
 
+def _before(study: Study, found: Sequence[Candidate], zeros: Sequence[int]) -> list[tuple[int, Spot]]:
+    """What made values 0 that should not be: a number that left the range, or else a difference of equal numbers."""
+    if not zeros:
+        return []
+    behind = depends_on(study.tape, zeros)
+    out = _spots(study, found, "underflow", behind) + _spots(study, found, "saturation", behind)
+    return sorted(out, key=lambda item: item[1].call) or _spots(study, found, "cancellation", behind)
+
+
 def _spots(study: Study, found: Sequence[Candidate], kind: str, behind: set[int]) -> list[tuple[int, Spot]]:
-    """Entries that left the range, in values that a result depends on: where the truth is in it, or they are 0."""
-    reference = study.reference
-    assert reference is not None
+    """Entries that went wrong altogether, in values that a result depends on."""
     spots = []
     for at, candidate in enumerate(found):
         if candidate.kind != kind:
@@ -89,12 +95,24 @@ def _spots(study: Study, found: Sequence[Candidate], kind: str, behind: set[int]
             for value, mask in candidate.marks(call).items():
                 if value not in behind:
                     continue
-                wrong = (study.tape.tensors[value] == 0).numpy() if kind == "underflow" else is_finite(reference, value)
+                wrong = _wrong(study, kind, value)
                 bad = mask.numpy() & (wrong if wrong is not None else False)
                 if bad.any():
                     place = np.unravel_index(int(bad.argmax()), bad.shape)
                     spots.append((at, Spot(call, value, tuple(int(part) for part in place))))
     return sorted(spots, key=lambda item: item[1].call)
+
+
+def _wrong(study: Study, kind: str, value: int) -> Bools | None:
+    """Of the marked entries of one kind those that are no approximation of the truth; None if that is not known."""
+    assert study.reference is not None
+    zero: Bools = (study.tape.tensors[value] == 0).numpy()
+    if kind == "overflow":
+        return is_finite(study.reference, value)
+    if kind == "cancellation":
+        others = is_not_zero(study.reference, value)
+        return None if others is None else others & zero
+    return zero if kind == "underflow" else np.ones_like(zero)
 
 
 def _first(spots: Sequence[tuple[int, Spot]]) -> list[tuple[int, Spot]]:

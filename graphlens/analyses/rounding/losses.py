@@ -93,7 +93,7 @@ def _consequence(suspect: Suspect, results: Sequence[_Result]) -> str:
     first, *others = results
     label = _named(first.quantity)
     if first.word:
-        text = f"{label} is {first.word} for it"
+        text = f"{label} becomes {first.word}"
     else:
         share = f"{100 * abs(first.share or 0.0):.0f} % of its error {_way(suspect)}"
         text = f"{label} keeps {_digits(first)} digits, and {share}"
