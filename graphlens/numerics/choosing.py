@@ -24,7 +24,7 @@ _ENTRIES_A_SECOND = 400_000
 
 
 class Choice(NamedTuple):
-    """A reference, whether single ops are measured exactly too, and what could not be had and why.
+    """A reference, whether single ops are to be measured exactly too, and what could not be had and why.
 
     `reference` is None where nothing is known of the truth, and runs that are rounded at random tell
     what can be told.
@@ -63,7 +63,7 @@ def best_reference(
         progress("replaying the run in exact arithmetic")
         exact, why = _exact(tape, targets, wanted, needed, seconds)
         if exact is not None:
-            return Choice(ExactReference(tape, exact), True, (*notes, *why))
+            return Choice(ExactReference(tape, exact), True, _sentences(*notes, *why))
         chosen = "float64" if is_narrow else "sample"
         notes += [f"{why[0]}; {_INSTEAD[chosen]}"]
     if chosen == "float64" and not is_narrow:
@@ -72,10 +72,14 @@ def best_reference(
         progress("running in float64 beside it")
         reference, why = _shadow(tape, targets)
         if reference is not None:
-            return Choice(reference, False, (*notes, *why))
+            return Choice(reference, False, _sentences(*notes, *why))
         notes += [f"{why[0]}; {_INSTEAD['sample']}"]
     # A run in float64 has no wider one to measure its ops by.
-    return Choice(None, not is_narrow, tuple(notes))
+    return Choice(None, not is_narrow, _sentences(*notes))
+
+
+def _sentences(*notes: str) -> tuple[str, ...]:
+    return tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
 
 
 _INSTEAD = {

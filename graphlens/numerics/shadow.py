@@ -142,6 +142,8 @@ def wide_call(call: Call, inputs: Sequence[torch.Tensor], *, tracked: bool = Fal
 def _attempt(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> list[Any] | None:
     try:
         args, kwargs = _widened(call, iter(inputs))
+        if not inputs and kwargs.get("dtype") is None and _takes_format(call):
+            kwargs["dtype"] = WIDE  # not that of `torch.get_default_dtype()`
         made = flat_outputs(way(*args, **kwargs))
     except _FAILURES:
         return None
@@ -228,6 +230,10 @@ def _widened(call: Call, numbers: Any) -> tuple[Any, Any]:
     if op_name(call) in ("_softmax", "_log_softmax"):
         args = (*args[:2], False)  # half_to_float wants a half-precision input
     return args, kwargs
+
+
+def _takes_format(call: Call) -> bool:
+    return any(item.kwarg_only and item.name == "dtype" for item in call.function._schema.arguments)
 
 
 def _wide_argument(item: Any) -> Any:

@@ -78,9 +78,9 @@ def test_what_exact_arithmetic_does_not_cover_is_named_and_samples_are_used() ->
     assert reference is None
     assert exactly, "no wider format could measure its ops"
     assert len(notes) == 1
-    assert notes[0].startswith("no exact reference: exact arithmetic does not cover ")
+    assert notes[0].startswith("No exact reference: exact arithmetic does not cover ")
     assert "abs (1 call)" in notes[0]
-    assert notes[0].endswith("; runs that are rounded at random are used instead")
+    assert notes[0].endswith("; runs that are rounded at random are used instead.")
 
 
 def test_float64_stands_in_for_exact_arithmetic_where_the_run_is_narrower() -> None:
@@ -88,7 +88,7 @@ def test_float64_stands_in_for_exact_arithmetic_where_the_run_is_narrower() -> N
 
     assert isinstance(reference, ShadowReference)
     assert not exactly
-    assert notes[0].endswith("; a run in float64 is the reference instead")
+    assert notes[0].endswith("; a run in float64 is the reference instead.")
 
 
 def test_a_target_that_is_not_known_alone_is_named() -> None:
@@ -100,7 +100,7 @@ def test_a_target_that_is_not_known_alone_is_named() -> None:
     assert exactly
     assert reference.error(values["plain"]) is not None
     assert reference.error(values["transformed"]) is None
-    assert any(note.startswith("the true value of transformed") and "abs (1 call)" in note for note in notes)
+    assert any(note.startswith("The true value of transformed") and "abs (1 call)" in note for note in notes)
 
 
 def test_float64_shows_nothing_of_a_run_in_float64() -> None:
@@ -108,8 +108,8 @@ def test_float64_shows_nothing_of_a_run_in_float64() -> None:
 
     assert reference is None
     assert notes == (
-        "the run is in float64 itself: another one in float64 shows nothing; runs that are rounded at random "
-        "are used instead",
+        "The run is in float64 itself: another one in float64 shows nothing; runs that are rounded at random "
+        "are used instead.",
     )
 
 
@@ -117,7 +117,7 @@ def test_what_float64_does_not_cover_is_named() -> None:
     reference, _, notes = chosen(tape_of(at_random, torch.float32))
 
     assert reference is None
-    assert notes[0].startswith("no reference in float64: float64 does not cover native_dropout (1 call)")
+    assert notes[0].startswith("No reference in float64: float64 does not cover native_dropout (1 call)")
 
 
 def test_samples_can_be_asked_for() -> None:
@@ -139,7 +139,7 @@ def test_a_replay_that_is_broken_off_is_said() -> None:
     reference, _, notes = chosen(tape_of(lambda x: sum(x.sin().sum() for _ in range(100))), seconds=1e-2)
 
     assert reference is None
-    assert "no exact reference" in notes[0]
+    assert notes[0].startswith("No exact reference")
 
 
 def test_values_that_are_wanted_besides_are_kept() -> None:
@@ -168,7 +168,7 @@ def test_departures_of_branches_stay_at_hand() -> None:
 def test_what_is_opaque_is_said() -> None:
     tape = tape_of(lambda x: torch.nn.functional.rrelu(x, training=True).sum())
 
-    assert any(note.startswith("what rrelu_with_noise (1 call) wrote is taken") for note in chosen(tape).notes)
+    assert any(note.startswith("What rrelu_with_noise (1 call) wrote is taken") for note in chosen(tape).notes)
 
 
 def test_there_are_four_methods() -> None:

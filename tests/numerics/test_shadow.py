@@ -267,3 +267,11 @@ def test_targets_are_found_once() -> None:
 
     assert Target("output[0]", "output", study.targets[0].value) == study.targets[0]
     assert len({target.value for target in study.targets}) == len(study.targets)
+
+
+def test_constants_are_those_of_the_text_and_not_of_the_format() -> None:
+    _, _, tape = recorded(Subject(lambda x: x + torch.full((2,), 0.1), (torch.ones(2, requires_grad=True),)))
+    (value,) = (call.outputs[0] for call in tape.calls if call.function is aten.full.default)
+    assert value is not None
+
+    assert torch.equal(in_float64(tape).values[value], torch.full((2,), 0.1, dtype=torch.float64))
