@@ -59,10 +59,10 @@ def _recorded(run: Callable[[], Any], module: torch.nn.Module, ignored: tuple[st
     from graphlens.capture.trace import observe_call
     from graphlens.views.check_report import findings_text
 
-    found = connectivity(observe_call(run, module).observation)
+    found = connectivity(observe_call(run, module).observation, ignored)
     # What was not measured is so because the backward pass failed, which is an error of its own.
-    receiving = ("receives a gradient", "receives a gradient that is 0 for this data", "frozen", "not measured")
-    lost = [v.name for v in found.verdicts if v.verdict not in receiving and not _matches(v.name, ignored)]
+    fine = ("receives a gradient", "receives a gradient that is 0 for this data", "frozen", "not measured", "ignored")
+    lost = [v.name for v in found.verdicts if v.verdict not in fine]
     useless = [item for item in found.findings if item.level == "error" and not _leaves(item.evidence)]
     if not lost and not useless:
         return ""

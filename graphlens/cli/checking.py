@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from graphlens.cli.common import build_program, page, progressing, target_options
@@ -14,6 +16,13 @@ from graphlens.targets import parse_target
 @target_options
 @click.option("--select", multiple=True, metavar="CODE", help="Only these findings, e.g. GL101 or GL1; repeatable.")
 @click.option("--ignore", multiple=True, metavar="CODE", help="Not these findings; repeatable.")
+@click.option(
+    "--ignore-leaf",
+    "leaves",
+    multiple=True,
+    metavar="NAME",
+    help="A leaf that needs no gradient, with wildcards, e.g. 'teacher.*'; repeatable.",
+)
 @click.option("--stack", "stacks", is_flag=True, help="Tell the lines that called the line of each finding.")
 @click.option("--explain", metavar="CODE", help="Print the page on one code.")
 @click.pass_context
@@ -25,6 +34,7 @@ def check(
     quiet: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
+    leaves: tuple[str, ...],
     stacks: bool,
     explain: str | None,
 ) -> None:
@@ -56,23 +66,27 @@ def check(
     with progressing(quiet) as progress:
         progress(f"{target}: loading torch")
         program = build_program(parsed, settings)
-        from graphlens.analyses.connectivity import Connectivity
+        from graphlens.analyses.connectivity import connectivity, fits
         from graphlens.capture.resolve import user_code
         from graphlens.capture.trace import observe
         from graphlens.views.documents import check_document, to_json
 
         with user_code(parsed, "the backward pass"):
             trace = observe(program, diagnose=True, stacks=stacks, progress=progress)
-    found = trace.connectivity
-    findings = tuple(
-        finding
-        for finding in found.findings
-        if (not select or matches(finding.code, select)) and not (ignore and matches(finding.code, ignore))
-    )
-    found = Connectivity(found.verdicts, findings)
+    for pattern in leaves:
+        if not any(fits(leaf.name, pattern) for leaf in trace.observation.leaves):
+            raise click.UsageError(f"--ignore-leaf {pattern}: no input or parameter has such a name")
+    found = connectivity(trace.observation, leaves)
+    found = replace(found, findings=tuple(item for item in found.findings if _is_asked(item.code, select, ignore)))
     if as_json:
         click.echo(to_json(check_document(target, found, trace.notes)))
     else:
         click.echo(check_report(target, trace.graph, found, notes=trace.notes, **page()), nl=False)
     if found.has_errors:
         context.exit(1)
+
+
+def _is_asked(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
+    from graphlens.analyses.catalogue import matches
+
+    return (not select or matches(code, select)) and not (ignore and matches(code, ignore))

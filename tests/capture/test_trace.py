@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from graphlens.analyses.connectivity import connectivity
 from graphlens.capture.timing import timing
 from graphlens.capture.trace import Trace, trace, value_of
 from graphlens.errors import TargetError
@@ -508,3 +509,21 @@ def test_an_output_without_a_graph_is_missed_where_a_leaf_has_no_other() -> None
     assert {item.verdict for item in declared.connectivity.verdicts if item.name.startswith("two")} == {
         "used, but nothing computed from it reaches what is differentiated"
     }
+
+
+def test_what_is_ignored_is_not_missed() -> None:
+    def forward(x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        return x * given[0].item() * given[1].detach() * given[2]
+
+    leaves = [torch.tensor(value, requires_grad=True) for value in (1.0, 2.0, 3.0, 4.0)]
+    seen = trace(forward, *leaves, diagnose=True).observation
+
+    def lost(*ignore: str) -> list[object]:
+        return [item.evidence["lost"] for item in connectivity(seen, ignore).findings]
+
+    assert lost() == [["given[0]"], ["given[1]"]]
+    assert lost("given[1]") == [["given[0]"]]  # by its very name
+    assert lost("given*") == []
+    assert lost("given") == lost("Given*") == lost()
+    verdicts = {item.name: item.verdict for item in connectivity(seen, ["*"]).verdicts}
+    assert verdicts == dict.fromkeys(("x", "given[0]", "given[1]", "given[2]"), "ignored")

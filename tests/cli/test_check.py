@@ -397,3 +397,16 @@ def test_a_saved_graph_cannot_be_checked(tmp_path: Path) -> None:
     saved = graphlens.save(graphlens.trace(graphlens.lesson("efficient")), tmp_path / "graph.json")
 
     assert "is a saved graph, which cannot be run; name the target it was captured from" in one_line(str(saved))
+
+
+def test_leaves_that_need_no_gradient(program: Path) -> None:
+    code, found = findings("severed", "--set", "n=5", "--ignore-leaf", "A", "--ignore", "GL103")
+    done = run_cli("check", "severed", "--set", "n=5", "--ignore-leaf", "[AM]")
+
+    assert (code, [item["code"] for item in found]) == (0, ["GL102"])
+    assert done.code == 0
+    assert "A     input      ignored" in done.out
+    assert "M     parameter  ignored" in done.out
+    assert run_cli("check", "severed", "--set", "n=5", "--ignore-leaf", "x").code == 1
+    wrong = one_line("severed", "--set", "n=5", "--ignore-leaf", "a")
+    assert "--ignore-leaf a: no input or parameter has such a name" in wrong

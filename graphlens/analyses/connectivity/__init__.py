@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from graphlens.analyses.connectivity.control import value_branches
 from graphlens.analyses.connectivity.cuts import cut_findings, remaining_leaves
@@ -24,6 +25,7 @@ VERDICTS = (
     "used, but receives no gradient",
     "receives a gradient that is 0 for this data",
     "not measured",
+    "ignored",
 )
 
 
@@ -49,13 +51,17 @@ class Connectivity:
         return any(finding.level == "error" for finding in self.findings)
 
 
-def connectivity(seen: Observation) -> Connectivity:
+def connectivity(seen: Observation, ignore: Iterable[str] = ()) -> Connectivity:
     """Read an observed run.
+
+    Args:
+        ignore: names of leaves that need no gradient, with wildcards: "teacher.*".
 
     An error is raised only where a leaf that requires a gradient gets none, or one that is useless:
     a detach in a model all of whose leaves have another path is not mentioned.
     """
-    facts = Facts(seen)
+    patterns = tuple(ignore)
+    facts = Facts(seen, {leaf.name for leaf in seen.leaves if any(fits(leaf.name, pattern) for pattern in patterns)})
     cuts, explained = cut_findings(facts)
     stopped = list(stopping_nodes(facts))
     flat = list(flat_gradients(facts))
@@ -79,15 +85,22 @@ def connectivity(seen: Observation) -> Connectivity:
     return Connectivity(verdicts, most_serious_first(findings))
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a leaf is meant by a pattern with wildcards; by its own name it is, whatever brackets are in it."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
 def _names(evidence: Mapping[str, object], key: str) -> list[str]:
     names = evidence.get(key, [])
     return list(names) if isinstance(names, list) else []
 
 
 def _verdict(facts: Facts, leaf: LeafFact, by_nature: set[str], cut: set[str]) -> str:
-    receives, frozen, unused, dead, leaves, zero, nonfinite, none, zero_now, unknown = VERDICTS
+    receives, frozen, unused, dead, leaves, zero, nonfinite, none, zero_now, unknown, ignored = VERDICTS
     if not (leaf.requires_grad and leaf.differentiable):
         return frozen
+    if leaf.name in facts.ignored:
+        return ignored
     if leaf.gradient == "nonfinite":
         return nonfinite
     if leaf.name in by_nature:

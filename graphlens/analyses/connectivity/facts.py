@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from graphlens.analyses.findings import Place
@@ -19,14 +19,16 @@ class Facts:
 
     Attributes:
         wanted: leaves that can receive a gradient and are asked to, those made on the way included
-            where a whole program was recorded and not a forward pass alone.
+            where a whole program was recorded and not a forward pass alone; none of those `ignored`.
         lost: those of them that received none.
     """
 
-    def __init__(self, seen: Observation) -> None:
+    def __init__(self, seen: Observation, ignored: Collection[str] = ()) -> None:
         self.seen = seen
+        self.ignored = frozenset(ignored)
         self.flow = seen.flow
-        self.wanted = [leaf for leaf in seen.leaves if leaf.requires_grad and leaf.differentiable]
+        able = [leaf for leaf in seen.leaves if leaf.requires_grad and leaf.differentiable]
+        self.wanted = [leaf for leaf in able if leaf.name not in self.ignored]
         self.lost = [leaf for leaf in self.wanted if leaf.gradient == "none"]
         self.lost += self._made_leaves()
 

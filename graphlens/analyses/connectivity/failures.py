@@ -143,7 +143,7 @@ def missing_graph(facts: Facts, where: Place | None) -> Iterator[Finding]:
         fix = f"return a tensor, or a tuple, list, dictionary or dataclass of tensors; {keep}"
     else:
         what = f"{listed(ends)} {'needs' if len(ends) == 1 else 'need'} no gradient"
-        if facts.wanted or facts.lost:
+        if facts.wanted or facts.lost or facts.ignored:
             why, fix = f"nothing that requires one is connected to {'it' if len(ends) == 1 else 'them'}", keep
         else:
             why = "no input or parameter requires one"
