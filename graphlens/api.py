@@ -89,6 +89,7 @@ def render(
     heat: str | NodeColumn | None = None,
     group: str = "repeats",
     lines: bool = False,
+    slide: bool = False,
     direction: str = "forward",
     theme: str = "auto",
     title: str = "",
@@ -109,6 +110,7 @@ def render(
             of your own, one for each node, given as a `NodeColumn`.
         group: what gets a frame: what "repeats"; with "module", the calls of modules too.
         lines: whether each box names its line of code.
+        slide: whether to show only as much as can be read on a slide of 16:9, in columns side by side.
         direction: "forward" or "backward": the way the arrows point.
         theme: "light", "dark", or "auto" for what the reader's system asks for.
         dpi: resolution of a .png.
@@ -131,7 +133,7 @@ def render(
         if value not in known:
             raise DrawError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     wish = Wish(expand, depth, max_boxes, focus, radius, through, group)
-    picture = draw(graph, wish, Look(title, caption, direction, theme, lines), heat=heat)
+    picture = draw(graph, wish, Look(title, caption, direction, theme, lines), heat=heat, slide=slide)
     if path is not None:
         picture.save(path, force=force, dpi=dpi)
     return picture

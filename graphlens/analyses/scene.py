@@ -195,7 +195,8 @@ class Extract:
 class Scene:
     """Everything that a drawing needs, in forward order.
 
-    `focus` is the box that was asked for, `heat` the column by which boxes are shaded.
+    `focus` is the box that was asked for, `heat` the column by which boxes are shaded. A `dense` one
+    has boxes that touch even if they are few; and it may be laid out in several `columns` side by side.
     """
 
     graph: GradGraph
@@ -205,6 +206,8 @@ class Scene:
     extract: Extract | None = None
     focus: Key | None = None
     heat: NodeColumn | None = None
+    dense: bool = False
+    columns: int = 1
 
     def number(self, box: SceneBox) -> int:
         """The number of a box's first node in the whole graph."""

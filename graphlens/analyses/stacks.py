@@ -34,7 +34,7 @@ def stacks(scene: Scene) -> tuple[Stack, ...]:
     other makes the picture of a transformer's layer a strip that no page can hold; parameters in
     ellipses around it make the strip three times as wide.
     """
-    if len(scene.boxes) <= MOST_BOXES_APART:
+    if len(scene.boxes) <= MOST_BOXES_APART and not scene.dense:
         return ()
     boxes = {box.key: box for box in scene.boxes}
     read = Counter(arrow.earlier for arrow in scene.arrows)

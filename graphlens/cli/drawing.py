@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphlens.analyses.heat import NodeColumn
     from graphlens.capture.program import Pass, Program
     from graphlens.graph import GradGraph
+    from graphlens.views.picture import Picture
     from graphlens.views.scene_dot import Look
 
 # A graph of so few nodes is as easy to read raw as folded.
@@ -52,6 +53,7 @@ _HOW = ("what repeats drawn once", "nothing folded")
     show_default=True,
     help="What gets a frame: what repeats; with module, the calls of modules too.",
 )
+@click.option("--slide", is_flag=True, help="Show only as much as can be read on a slide, in columns side by side.")
 @click.option("--lines", is_flag=True, help="Name the line of code on each box.")
 @click.option("--direction", type=click.Choice(["forward", "backward"]), default="forward", show_default=True)
 @click.option("--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True)
@@ -90,27 +92,39 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
         progress(f"{target}: drawing {len(graph):,} nodes")
+        points = None
         if engine == "torchviz":
             assert program is not None
             assert made is not None
             data, boxes = _draw_raw(target, suffix, program, made, graph, options), len(graph)
         else:
-            data, boxes = _draw_folded(target, suffix, graph, options, heat)
+            picture = _draw_folded(target, graph, options, heat)
+            data, boxes, points = picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes), picture.points
     if output == "-":
         click.echo(data.decode(), nl=False)
         return
     write_bytes(output, data, force=force)
+    facts = {"nodes": len(graph), "edges": len(graph.edges), "boxes": boxes}
     if options["as_json"]:
         from graphlens.views.documents import to_json
 
         made_by = "torchviz" if engine == "torchviz" else "graphlens"
-        facts = {"target": target, "file": output, "engine": made_by}
-        click.echo(to_json({**facts, "nodes": len(graph), "edges": len(graph.edges), "boxes": boxes}))
+        slide = {} if points is None else {"text_points": points}
+        click.echo(to_json({"target": target, "file": output, "engine": made_by, **facts, **slide}))
     elif not quiet:
         how = "raw by torchviz" if engine == "torchviz" else f"by graphlens as {boxes:,} boxes"
         if engine != "torchviz":
             how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
         click.echo(f"Wrote {output}: {len(graph):,} nodes, drawn {how}")
+        if points is not None:
+            click.echo(_on_a_slide(points))
+
+
+def _on_a_slide(points: float) -> str:
+    from graphlens.views.slide import LEAST
+
+    size = f"On a slide of 1920 × 1080 pixels its smallest text is {points:.1f} pt"
+    return size if points >= LEAST else f"{size}: too small to read from afar, show a part (--focus NODE, --path INPUT)"
 
 
 def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, Pass | None, GradGraph]:
@@ -120,7 +134,7 @@ def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, P
     from graphlens.capture.build import capture
     from graphlens.capture.program import recorder_of
 
-    if options["lines"] or options["heat"] in ("time", "error") or options["group"] == "module":
+    if options["lines"] or options["heat"] in ("time", "error") or options["group"] == "module" or options["slide"]:
         program.anew()
     with recorder_of(program) as recorder:
         made = program.forward()
@@ -137,6 +151,7 @@ _OF_GRAPHLENS: dict[str, object] = {
     "max_nodes": MOST_BOXES,
     "heat": None,
     "group": "repeats",
+    "slide": False,
     "lines": False,
     "direction": "forward",
     "theme": "auto",
@@ -148,7 +163,7 @@ _OF_GRAPHLENS: dict[str, object] = {
 
 
 # Who asks for one of these wants to see frames.
-_FOLDS = ("expand", "depth", "group")
+_FOLDS = ("expand", "depth", "group", "slide")
 
 
 def _check_options(target: Target, suffix: str, options: dict[str, Any]) -> None:
@@ -202,12 +217,11 @@ def _errors(target: Target, program: Program | None, graph: GradGraph, progress:
 
 
 def _draw_folded(
-    target: str, suffix: str, graph: GradGraph, options: dict[str, Any], heat: str | NodeColumn | None
-) -> tuple[bytes, int]:
+    target: str, graph: GradGraph, options: dict[str, Any], heat: str | NodeColumn | None
+) -> Picture:
     from graphlens.views.picture import draw
 
-    picture = draw(graph, _wish(options), _look(target, options), target, heat)
-    return picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes)
+    return draw(graph, _wish(options), _look(target, options), target, heat, slide=options["slide"])
 
 
 def _wish(options: dict[str, Any]) -> Wish:

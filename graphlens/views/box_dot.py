@@ -15,6 +15,7 @@ from graphlens.views.palette import DARK, LIGHT, Palette
 from graphlens.views.scene_text import box_title, frame_title, iterations_text, lines_text, made_by
 
 _CARRIED = "carried on by an earlier iteration"
+_READ_ON, _READ_THERE = "read in another column", "from another column"
 
 
 class BoxWriter:
@@ -23,9 +24,12 @@ class BoxWriter:
     Args:
         copies: how often each box is drawn again where it is read.
         carried_on: the boxes that later iterations read a copy of.
+        read_on: the boxes of which there is a copy in another column.
     """
 
-    def __init__(self, scene: Scene, look: Look, copies: Mapping[Key, int], carried_on: set[Key]) -> None:
+    def __init__(
+        self, scene: Scene, look: Look, copies: Mapping[Key, int], carried_on: set[Key], read_on: set[Key]
+    ) -> None:
         self.scene = scene
         self.look = look
         self.palette: Palette = DARK if look.theme == "dark" else LIGHT
@@ -35,6 +39,11 @@ class BoxWriter:
         self.frames: Mapping[tuple[Frame, ...], SceneFrame] = {frame.frames: frame for frame in scene.frames}
         self.copies = copies
         self.carried_on = carried_on
+        self.read_on = read_on
+
+    def small(self, words: str) -> str:
+        """Words in the smallest type of the picture."""
+        return small(words, self.look.least)
 
     def box(self, box: SceneBox) -> str:
         """A box that stands by itself."""
@@ -68,14 +77,14 @@ class BoxWriter:
 
     def _cell(self, box: SceneBox, words: str, details: str) -> Cell:
         fill, line, _ = self._colours(box)
-        return Cell(f"{words}{text('  ')}{small(details)}" if details else words, fill, line)
+        return Cell(f"{words}{text('  ')}{self.small(details)}" if details else words, fill, line)
 
     def _beside(self, arrow: SceneArrow) -> Cell:
         """What stands to the right of a box that reads it, in place of an arrow."""
         box = self.boxes[arrow.earlier]
         if arrow.carried:
             fill, line = self.palette.boxes[box.kind][0], self.palette.carried
-            return Cell(f"{text(_function(box))}{text('  ')}{small(_CARRIED)}", fill, line)
+            return Cell(f"{text(_function(box))}{text('  ')}{self.small(_CARRIED)}", fill, line)
         words = self._leaf_name(box) if box.kind == "leaf" else text(_function(box))
         return self._cell(box, words, self._copied(box) if self.copies[box.key] else self._details(box))
 
@@ -100,8 +109,8 @@ class BoxWriter:
         else:
             lines = [text(_function(box))]
         if (details := self._details(box)) != "":
-            lines.append(small(details))
-        lines += [small(place) for place in self._place_of(box)]
+            lines.append(self.small(details))
+        lines += [self.small(place) for place in self._place_of(box)]
         return label(lines)
 
     def _place_of(self, box: SceneBox) -> list[str]:
@@ -111,7 +120,8 @@ class BoxWriter:
 
     def _details(self, box: SceneBox) -> str:
         carried = "carried on" if box.key in self.carried_on else ""
-        parts = (self._count(box), self._saves(box), _time(box), self.share(box), cold_text(box), carried)
+        on = _READ_ON if box.key in self.read_on else ""
+        parts = (self._count(box), self._saves(box), _time(box), self.share(box), cold_text(box), carried, on)
         return " · ".join(part for part in parts if part)
 
     def _name(self, box: SceneBox) -> str:
@@ -159,9 +169,9 @@ class BoxWriter:
             if frame.calls > 1:
                 sizes = f"{count_text(frame.calls)} calls · {sizes}"
             path, _, kind = frame_title(frame, self.frames).partition("  ")
-            lines = [bold(f"{path}  ") + text(kind), small(sizes)]
+            lines = [bold(f"{path}  ") + text(kind), self.small(sizes)]
         else:
-            lines = [bold(f"{name}  ") + text(frame_title(frame, self.frames)), small(sizes)]
+            lines = [bold(f"{name}  ") + text(frame_title(frame, self.frames)), self.small(sizes)]
         return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
 
     def copy_of(self, arrow: SceneArrow) -> str:
@@ -172,13 +182,15 @@ class BoxWriter:
         fill, line, classes = *self.palette.boxes[box.kind], f"gl-{box.kind}"
         if arrow.carried:
             lines.append(_CARRIED)
+        elif box.key in self.read_on:
+            lines.append(_READ_THERE)
         elif (copied := self._copied(box)) != "":
             fill, line, classes = self._colours(box)
             lines.append(copied)
         shape = "shape=ellipse style" if box.kind == "leaf" else "style"
         rounded = "" if box.kind == "leaf" else ",rounded"
         return (
-            f'[label={label([small(line) for line in lines])} class="{classes}" {shape}="filled,dashed{rounded}" '
+            f'[label={label([self.small(line) for line in lines])} class="{classes}" {shape}="filled,dashed{rounded}" '
             f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Look:
     """How a scene is drawn; `theme` is "light", "dark" or "auto" (as the page around it).
 
-    `lines` says whether the boxes name their line of code.
+    `lines` says whether the boxes name their line of code; `least` is the smallest type size, in points.
     """
 
     title: str = ""
@@ -17,3 +17,4 @@ class Look:
     direction: str = "forward"
     theme: str = "auto"
     lines: bool = False
+    least: int = 9

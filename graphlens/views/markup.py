@@ -24,9 +24,9 @@ def bold(words: str) -> str:
     return f"<b>{text(words)}</b>"
 
 
-def small(words: str) -> str:
+def small(words: str, points: int = 9) -> str:
     """Words in small type."""
-    return f'<font point-size="9">{text(words)}</font>'
+    return f'<font point-size="{points}">{text(words)}</font>'
 
 
 def label(lines: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from graphlens.graph import GradGraph
 from graphlens.views import layout
 from graphlens.views.scene_dot import Look, box_tips, scene_dot
 from graphlens.views.scene_text import describe, scene_text
+from graphlens.views.slide import fit_slide, slide_dpi
 from graphlens.views.svg import finish_svg, id_prefix
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
@@ -28,13 +29,15 @@ class Picture:
 
     Attributes:
         scene: the boxes, frames and arrows.
+        points: how large the smallest text is on a slide, for a picture that was made for one.
         dot, text, svg: the picture as DOT text, as an indented list, and as SVG.
     """
 
-    def __init__(self, scene: Scene, look: Look, name: str) -> None:
+    def __init__(self, scene: Scene, look: Look, name: str, points: float | None = None) -> None:
         self.scene = scene
         self.look = look
         self.name = name
+        self.points = points
 
     @property
     def dot(self) -> str:
@@ -61,7 +64,10 @@ class Picture:
         ).decode()
 
     def encode(self, suffix: str, *, dpi: int | None = None) -> bytes:
-        """The picture in the format of a file's ending: .svg, .png, .pdf, .dot or .txt."""
+        """The picture in the format of a file's ending: .svg, .png, .pdf, .dot or .txt.
+
+        A .png for a slide is as large as 1920 × 1080 pixels allow, unless `dpi` is given.
+        """
         kind = suffix.lower()
         if kind == ".svg":
             return self.svg.encode()
@@ -69,6 +75,8 @@ class Picture:
             return self.dot.encode()
         if kind == ".txt":
             return self.text.encode()
+        if kind == ".png" and dpi is None and self.points is not None:
+            dpi = slide_dpi(self.points)
         return layout.lay_out(self.dot, kind.removeprefix("."), dpi=dpi)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False, dpi: int | None = None) -> Path:
@@ -104,12 +112,19 @@ class Picture:
 
 
 def draw(
-    graph: GradGraph | FoldedGraph, wish: Wish, look: Look, name: str = "", heat: str | NodeColumn | None = None
+    graph: GradGraph | FoldedGraph,
+    wish: Wish,
+    look: Look,
+    name: str = "",
+    heat: str | NodeColumn | None = None,
+    *,
+    slide: bool = False,
 ) -> Picture:
     """Compose and draw a picture of a graph; `name` is how the picture calls it.
 
     Args:
         heat: what to shade the boxes by; see `graphlens.analyses.heat`.
+        slide: whether to show only as much as can be read on a slide.
 
     Raises:
         DrawError: it cannot be drawn so.
@@ -118,8 +133,12 @@ def draw(
     whole = graph.graph if isinstance(graph, FoldedGraph) else graph
     if look.lines:
         require_recording(whole, "naming lines of code")
-    scene = compose(graph, wish, heat_of(whole, heat))
-    return Picture(scene, look, name or str(whole.meta.get("target") or "graph"))
+    name = name or str(whole.meta.get("target") or "graph")
+    column = heat_of(whole, heat)
+    if slide:
+        fit = fit_slide(graph, wish, look, column)
+        return Picture(fit.scene, fit.look, name, fit.points)
+    return Picture(compose(graph, wish, column), look, name)
 
 
 def check_suffix(suffix: str) -> None:

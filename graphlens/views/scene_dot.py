@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from graphlens.analyses.columns import columns, cut_arrows
 from graphlens.analyses.layout_cost import long_arrows
 from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, SceneFrame
 from graphlens.analyses.stacks import stacks
@@ -14,7 +15,7 @@ from graphlens.units import bytes_text, count_text, nodes_text
 from graphlens.views.box_dot import BoxWriter
 from graphlens.views.heat import heat_legend
 from graphlens.views.look import Look as Look
-from graphlens.views.markup import bold, label, small, text
+from graphlens.views.markup import bold, label, text
 from graphlens.views.scene_text import arrow_remark, part_text
 
 _Item = TypeVar("_Item")
@@ -37,6 +38,12 @@ def box_tips(scene: Scene) -> dict[str, str]:
     for arrow in scene.arrows:
         tips[_copy(names, arrow)] = own[arrow.earlier]
     return tips
+
+
+def box_columns(scene: Scene) -> dict[str, int]:
+    """The column of each box, by the box's name in the DOT text."""
+    names = _names(scene)
+    return {names[key]: number for key, number in columns(scene).items()}
 
 
 def _names(scene: Scene) -> dict[Key, str]:
@@ -85,7 +92,9 @@ class _Writer:
         self.wide = {self.names[key]: stack for key, stack in self.stacks.items() if stack.beside}
         beside = [arrow for stack in self.stacks.values() for some in stack.beside.values() for arrow in some]
         self.beside = {arrow.ends for arrow in beside}
-        long = long_arrows(scene)
+        self.column = columns(scene) if scene.columns > 1 else {}
+        self.cut = cut = cut_arrows(scene, self.column) - self.beside if self.column else frozenset()
+        long = long_arrows(scene) | cut
         self.long = long - self.beside
         copied = long.union(arrow.ends for arrow in beside if arrow.carried)
         copies = Counter(arrow.earlier for arrow in scene.arrows if arrow.ends in copied)
@@ -94,7 +103,8 @@ class _Writer:
         self.elsewhere = self.stacked | {arrow.earlier for arrow in beside if arrow.ends not in copied}
         self.elsewhere |= copies.keys() & self.leaves
         carried_on = {arrow.earlier for arrow in scene.arrows if arrow.carried and arrow.ends in copied}
-        self.draw = BoxWriter(scene, look, copies, carried_on)
+        read_on = {arrow.earlier for arrow in scene.arrows if arrow.ends in cut and not arrow.carried} - self.leaves
+        self.draw = BoxWriter(scene, look, copies, carried_on, read_on)
         self.palette = self.draw.palette
         # Per frame what is in it, at any depth: looking through all of it for each frame would be slow.
         self.boxes_in = _by_frame((box.key.frames, box) for box in scene.boxes)
@@ -104,29 +114,30 @@ class _Writer:
             for number, arrow in enumerate(scene.arrows)
             if self._remark(arrow) and self.names[arrow.earlier] != self.names[arrow.later]
         }
-        self.arrows_in = _by_frame((arrow.around, arrow) for arrow in scene.arrows)
+        self.arrows_in = _by_frame((self._place_of(arrow), arrow) for arrow in scene.arrows)
         self.frames_in = _by_frame((frame.frames[:-1], (k, frame)) for k, frame in enumerate(scene.frames))
 
     def lines(self) -> Iterator[str]:
         palette = self.palette
         backward = " dir=back" if self.look.direction == "backward" else ""
+        gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.25 ranksep=0.35 pad=0.2"
         yield "digraph graphlens {"
         yield (
-            f'  graph [id="graph" rankdir=TB bgcolor=transparent fontname="{_FONT}" fontsize=12 nodesep=0.25 '
-            f'ranksep=0.35 pad=0.2 fontcolor="{palette.text}" labelloc=t label={self._heading()}]'
+            f'  graph [id="graph" rankdir=TB bgcolor=transparent fontname="{_FONT}" fontsize=12 {gaps} '
+            f'fontcolor="{palette.text}" labelloc=t label={self._heading()}]'
         )
         yield (
             f'  node [shape=box style="filled,rounded" fontname="{_FONT}" fontsize=11 margin="0.16,0.06" height=0.3 '
             f'penwidth=0.9 fontcolor="{palette.text}"]'
         )
         yield (
-            f'  edge [fontname="{_FONT}" fontsize=9 arrowsize=0.6 penwidth=0.9 class="gl-arrow" '
+            f'  edge [fontname="{_FONT}" fontsize={self.look.least} arrowsize=0.6 penwidth=0.9 class="gl-arrow" '
             f'color="{palette.arrow}" fontcolor="{palette.text}"{backward}]'
         )
         if self.look.caption:
             # The graph has one label, which is the heading; the label of a frame around all is the caption.
             yield "  subgraph cluster_all {"
-            yield f'    graph [id="whole" peripheries=0 labelloc=b label={label([small(self.look.caption)])}]'
+            yield f'    graph [id="whole" peripheries=0 labelloc=b label={label([self.draw.small(self.look.caption)])}]'
             yield from self._inside(())
             yield "  }"
         else:
@@ -134,6 +145,8 @@ class _Writer:
         for arrow in self.scene.arrows:
             if arrow.ends not in self.beside and not (arrow.later in self.stacked and not arrow.carried):
                 yield from self._arrow(arrow)
+        if self.column:
+            yield from self._order_of_columns()
         yield "}"
 
     def _inside(self, around: tuple[Frame, ...]) -> Iterator[str]:
@@ -144,10 +157,10 @@ class _Writer:
                 drawn = self.draw.stack(self.stacks[box.key]) if box.key in self.stacks else self.draw.box(box)
                 yield f"{indent}{self.names[box.key]} {drawn}"
         for arrow in self.arrows_in[around]:
-            if arrow.around == around and arrow.ends in self.long:
+            if self._place_of(arrow) == around and arrow.ends in self.long:
                 yield f"{indent}{_copy(self.names, arrow)} {self.draw.copy_of(arrow)}"
         for arrow in self.arrows_in[around]:
-            if arrow.around == around and arrow.ends in self.remarks:
+            if self._place_of(arrow) == around and arrow.ends in self.remarks:
                 yield f"{indent}{self.remarks[arrow.ends]} {self._remark_box(arrow)}"
         for number, frame in self.frames_in[around]:
             if frame.frames[:-1] == around:
@@ -160,6 +173,22 @@ class _Writer:
                 yield from self._frame_heading(frame, f"t{number}", f"{indent}  ")
                 yield from self._inside(frame.frames)
                 yield f"{indent}}}"
+
+    def _place_of(self, arrow: SceneArrow) -> tuple[Frame, ...]:
+        """The frames around an arrow; one from another column begins at a copy in the innermost of them."""
+        return arrow.later.frames if arrow.ends in self.cut else arrow.around
+
+    def _order_of_columns(self) -> Iterator[str]:
+        """A row of points above the columns, in order, each held to what comes first in its column."""
+        count = max(self.column.values()) + 1
+        points = " -> ".join(f"c{number}" for number in range(count))
+        yield "  node [shape=point style=invis width=0.01 height=0.01]"
+        yield f"  {{ rank=same; {points} [style=invis] }}"
+        apart = self.long | self.beside
+        fed = {arrow.later for arrow in self.scene.arrows if not arrow.carried and arrow.ends not in apart}
+        for box in self.scene.boxes:
+            if box.key not in fed and box.key not in self.elsewhere:
+                yield f"  c{self.column[box.key]} -> {self.names[box.key]} [style=invis]"
 
     def _heading(self) -> str:
         graph = self.scene.graph
@@ -174,10 +203,10 @@ class _Writer:
         lines.append(text(" · ".join(facts)))
         if self.scene.heat is not None:
             missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
-            lines += map(small, heat_legend(self.scene.heat, self.draw.whole, missing))
+            lines += map(self.draw.small, heat_legend(self.scene.heat, self.draw.whole, missing))
         if self.stacks:
             right = ", what stands to its right," if self.beside else ""
-            lines.append(small(f"of boxes that touch, each reads the one above it{right} and nothing else"))
+            lines.append(self.draw.small(f"of boxes that touch, each reads the one above it{right} and nothing else"))
         return label(lines)
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
@@ -189,7 +218,7 @@ class _Writer:
             weight = "" if len(key.frames) > len(frame.frames) else " weight=0"
             yield f"{indent}{name} -> {self.names[key]} [style=invis{weight}]"
         for arrow in self.arrows_in[frame.frames]:
-            if arrow.around == frame.frames and arrow.ends in self.long and arrow.later in tops:
+            if self._place_of(arrow) == frame.frames and arrow.ends in self.long and arrow.later in tops:
                 yield f"{indent}{name} -> {_copy(self.names, arrow)} [style=invis weight=0]"
         for number, inner in self.frames_in[frame.frames]:
             if inner.frames[:-1] == frame.frames:
@@ -214,7 +243,7 @@ class _Writer:
         # A node rather than the arrow's own label: dot lays labels across the borders of frames.
         colour, name = (self.palette.carried, "carried") if arrow.carried else (self.palette.text, "remark")
         return (
-            f'[label={label([small(self._remark(arrow))])} class="gl-{name}" fontcolor="{colour}" '
+            f'[label={label([self.draw.small(self._remark(arrow))])} class="gl-{name}" fontcolor="{colour}" '
             'shape=plaintext style="" margin="0.03,0.01" width=0 height=0]'
         )
 
