@@ -73,6 +73,8 @@ def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
                 if result is None or result.shape != tape.tensors[number].shape:
                     fits = fits and result is None
                     result = _source(tape.tensors[number], tracked)
+                elif tracked and not result.requires_grad:
+                    result = _source(result, tracked)  # made of constants, it is rounded all the same
                 values[number] = result
             if not fits:
                 shadow.uncovered[op_name(call)] += 1
