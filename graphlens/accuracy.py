@@ -244,6 +244,57 @@ class LoopErrors:
         return len(self.size) - 1
 
 
+class Difference(NamedTuple):
+    """A result that two runs do not agree on: the largest difference of its entries, and the largest magnitude."""
+
+    name: str
+    kind: str
+    difference: float
+    size: float
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others: "g", "gradient of A"."""
+        return label(self.name, self.kind)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Two runs of the program from the same state, held against each other bit by bit.
+
+    Attributes:
+        kind: how they part first: "same" if they do not; "result" if an op makes something else of the
+            same bits; "argument" if an op is called with another plain number; "source" if an op reads
+            data that no op made, and that differ; "op" if another op is called.
+        op: its place in the run; None if there is no difference.
+        node: the node that it belongs to, or that first uses what it made.
+        first, second: what stood there in the two runs: plain numbers, names of ops (None after the
+            last one) or shapes; None for tensors that differ in their entries alone.
+        difference, size: the largest difference of these entries, and their largest magnitude.
+        entries, differing: how many there are, and how many of them differ.
+        origins: how many differences of this kind begin on the way, the first one included, and none
+            of them made by another.
+        random: whether the op draws random numbers.
+        results: outputs and gradients that differ.
+        ops: how many ops the first run called.
+    """
+
+    kind: str
+    op: int | None = None
+    name: str = ""
+    node: int | None = None
+    first: object = None
+    second: object = None
+    difference: float = 0.0
+    size: float = 0.0
+    entries: int = 0
+    differing: int = 0
+    origins: int = 0
+    random: bool = False
+    results: Sequence[Difference] = ()
+    ops: int = 0
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How exact one run was, and why.
@@ -256,6 +307,7 @@ class Accuracy:
         quantities: outputs first, then the loss, then gradients.
         escaped: how often Python read the numbers of floating-point tensors, as .item() and
             torch.tensor([...]) do: what a program makes of them is not followed, and counts as exact.
+        repeats: how a second run from the same state compared; None where none was made.
         notes: what could not be found out, and why.
     """
 
@@ -270,5 +322,6 @@ class Accuracy:
     loops: Sequence[LoopErrors] = ()
     branches: Sequence[Branch] = ()
     escaped: int = 0
+    repeats: Repeat | None = None
     notes: Sequence[str] = ()
     seconds: float = 0.0

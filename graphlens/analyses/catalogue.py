@@ -216,6 +216,17 @@ PAGES: dict[str, Page] = {
         "x = x.float()  # the rest is float64",
         "x",
     ),
+    "GL308": Page(
+        "two runs of the same program differ",
+        "warning; info if no output and no gradient differs",
+        "The program is run twice from the same state: parameters, buffers, what modules hold, and the generators of "
+        "torch, NumPy and Python are put back. All values of both runs are compared bit by bit. Named is the first op "
+        "that makes something else of the same bits, that is called with another number, or that reads data which no "
+        "op made and which differ; or where another op is called. Dropout draws the same numbers in both runs, and "
+        "is not reported. What differs on another machine, or with another number of threads, is not found so.",
+        "x + torch.from_numpy(numpy.random.default_rng().normal(size=3))",
+        "x + self.noise  # drawn once, or from torch.randn",
+    ),
 }
 
 
