@@ -169,18 +169,13 @@ def observe(
         )
     outputs = {name: tensor.detach().clone() for name, tensor in first.outputs.items()}
     wanted = wanted_leaves(program, first)
-    gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)
     notes = [*first.notes, *dict.fromkeys(recorder.notes)]
     if program.times_forward:  # finished tensors were made before, which goes without saying
         notes.extend(unattributed)
+    gradients: dict[str, torch.Tensor | None] = dict.fromkeys(wanted)
     failure = ""
     if backward and first.roots:
-        try:
-            gradients = _gradients(first.roots, wanted)
-        except RuntimeError as error:
-            if not diagnose:
-                raise
-            failure = str(error)
+        gradients, failure = _gradients_or_failure(first.roots, wanted, diagnose=diagnose)
     ran = backward and bool(first.roots) and not failure
     observation = observation_of(
         program, recorder, first, graph, wanted, required, gradients if ran else None, failure, start
@@ -243,6 +238,18 @@ def _reasons(
         else:
             reasons[name] = "no path of the backward graph leads to it"
     return reasons
+
+
+def _gradients_or_failure(
+    roots: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], *, diagnose: bool
+) -> tuple[dict[str, torch.Tensor | None], str]:
+    """The gradients, or no gradients and torch's words on why not; without a diagnosis its error is raised."""
+    try:
+        return _gradients(roots, wanted), ""
+    except RuntimeError as error:
+        if not diagnose:
+            raise
+        return dict.fromkeys(wanted), str(error)
 
 
 def _gradients(

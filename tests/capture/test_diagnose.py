@@ -831,3 +831,22 @@ def test_attention_to_a_sequence_of_one_is_a_warning() -> None:
     assert (finding.code, finding.level, finding.evidence["leaves"]) == ("GL105", "warning", ["query"])
     assert finding.fix.startswith("nothing, if other inputs have more entries there; else use sigmoid")
     assert graphlens.trace(attention, torch.randn(2, 4, 3), *square, diagnose=True).findings == ()
+
+
+def test_a_gradient_without_a_graph_does_not_depend_on_a_bias() -> None:
+    class Residual(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = torch.nn.Linear(1, 6), torch.nn.Linear(6, 1)
+            self.rate = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, time: torch.Tensor) -> torch.Tensor:
+            time = time.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.outer(torch.tanh(self.inner(time))).sum(), time)
+            return (slope * self.rate - 1).square().mean()
+
+    torch.manual_seed(0)
+    found = {item.code: item for item in graphlens.trace(Residual(), torch.randn(5, 1), diagnose=True).findings}
+
+    assert found["GL101"].evidence["lost"] == ["inner.weight", "inner.bias", "outer.weight"]
+    assert (found["GL104"].evidence["leaves"], found["GL104"].level) == (["outer.bias"], "warning")

@@ -27,16 +27,20 @@ def seen_scenes(facts: Facts) -> list[Scene]:
     """Cuts on the way to what is differentiated, all of which was recorded."""
     lineage = facts.lineage
     scenes: dict[tuple[str, str], Scene] = {}
-    lost_mask = _mask(facts, {leaf.name for leaf in facts.lost if leaf.value is not None})
+    known = [leaf for leaf in facts.lost if leaf.value is not None]
+    lost_mask = _mask(facts, {leaf.name for leaf in known})
+    idle = _mask(facts, {leaf.name for leaf in known if facts.is_without_effect(leaf)})
     for cut in lineage.cuts():
-        if not cut.lost & lost_mask:
-            continue
         step = facts.flow.steps[cut.step]
+        # A gradient need not depend on all that it was computed through: on a bias, for instance.
+        lost = cut.lost & lost_mask & ~(idle if step.function == "torch.autograd.grad" else 0)
+        if not lost:
+            continue
         outputs = tuple(value for value in step.outputs if lineage.needed[value])
         mechanism, place = mechanism_of(facts.flow, step, outputs), facts.place(step)
         scene = scenes.setdefault((mechanism.name, place.source), Scene(mechanism, place))
         scene.steps.append(cut.step)
-        scene.lost |= cut.lost & lost_mask
+        scene.lost |= lost
         scene.kept |= cut.lost & ~lost_mask
     return list(scenes.values())
 
