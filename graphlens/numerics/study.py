@@ -88,11 +88,19 @@ class Study:
     def local(self) -> list[Local]:
         """Per call and result the op's own rounding; see `local_error`."""
         found: list[Local] = []
+        known: dict[object, tuple[Call, Local]] = {}
         for place, call in enumerate(self.tape.calls):
             late = not place % 64 and time.perf_counter() > self.deadline
             if late:
                 break
+            # An op that runs again on the same values rounds in the same way, as a rule.
+            key = (call.function, repr(call.args), repr(call.kwargs))
+            before = known.get(key)
+            if before is not None and self._gave_the_same(before[0], call):
+                found.append(before[1])
+                continue
             found.append(self._local(call))
+            known[key] = call, found[-1]
         return found + [None] * (len(self.tape.calls) - len(found))
 
     def _local(self, call: Call) -> Local:
@@ -100,6 +108,13 @@ class Study:
         inputs = [tensors[value] for value in call.inputs]
         outputs = [None if value is None else tensors[value] for value in call.outputs]
         return (local_error if self.exactly else wide_local_error)(call, inputs, outputs)
+
+    def _gave_the_same(self, one: Call, other: Call) -> bool:
+        tensors = self.tape.tensors
+        pairs = zip(one.outputs, other.outputs, strict=True)
+        return all(
+            a == b or (a is not None and b is not None and torch.equal(tensors[a], tensors[b])) for a, b in pairs
+        )
 
     def error(self, value: int) -> Doubles | None:
         """The run's value less the true one; None where that is not known."""
