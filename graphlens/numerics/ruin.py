@@ -81,7 +81,7 @@ def _before(study: Study, found: Sequence[Candidate], zeros: Sequence[int]) -> l
     if not zeros:
         return []
     behind = depends_on(study.tape, zeros)
-    out = _spots(study, found, "underflow", behind) + _spots(study, found, "saturation", behind)
+    out = [spot for kind in ("underflow", "saturation", "overflow") for spot in _spots(study, found, kind, behind)]
     return sorted(out, key=lambda item: item[1].call) or _spots(study, found, "cancellation", behind)
 
 

@@ -73,7 +73,7 @@ def _out_of_range(told: Told) -> str:
         if told["makes"].strip("-") in ("inf", "nan")
         else f"{told['format']} has its full precision down to {_short(told['least_normal_number'])}"
     )
-    truth = "" if told["true_log10"] is None else f" where the truth is {_power(told['true_log10'])}"
+    truth = "" if told["true_log10"] is None else f" where the true size is {_power(told['true_log10'])}"
     return f"{of.strip()} makes {told['makes']}{truth} ({limit})".strip()
 
 
