@@ -19,8 +19,8 @@ from graphlens.capture.taping import record_tape
 from graphlens.numerics.exact import replay
 from graphlens.numerics.random_rounding import at_random
 from graphlens.numerics.reference import ExactReference, Reference, ShadowReference
-from graphlens.numerics.sampling import sample
-from graphlens.numerics.shadow import in_float64
+from graphlens.numerics.sampling import Varied, _side_by_side, sample
+from graphlens.numerics.shadow import in_float64, is_number, wide, wide_call
 from graphlens.numerics.significance import Moments, Significance, chi_square, deviation_bounds, significance
 from graphlens.numerics.study import targets_of
 from graphlens.subject import Subject
@@ -325,6 +325,45 @@ def test_samples_deviate_as_much_as_the_run_is_off_where_one_rounding_is_repeate
     """The error of a computed inverse that is used again and again grows like n, not like its root."""
     tape = record_tape(subject_program(graphlens.lesson("wasteful", n=60)))
     assert_as_large(tape, ExactReference(tape, replay(tape, wanted={target.value for target in targets_of(tape)})))
+
+
+@pytest.mark.parametrize(
+    "model", [models.llama, models.convolutions, models.normalisations, models.lstm, models.factorisations],
+    ids=lambda model: model.__name__,
+)  # fmt: skip
+def test_runs_side_by_side_are_the_runs_one_by_one(model: Callable[[], Subject]) -> None:
+    tape = record_tape(subject_program(models.made(model)))
+    generator = np.random.default_rng(0)
+    seen, together = set(), 0
+    for call in tape.calls:
+        given = [wide(tape.tensors[value]) for value in call.inputs]
+        key = (call.function, *(x.shape for x in given))
+        if key in seen or call.random or "empty" in str(call.function) or not any(map(is_number, given)):
+            continue
+        seen.add(key)
+        pairs = [[at_random(x, 1e-3, generator) for _ in range(2)] if is_number(x) else [x, x] for x in given]
+        varied = [Varied(torch.stack(pair), True) for pair in pairs]
+        made = _side_by_side(call, varied)
+        if made is None:  # then they are made one by one
+            continue
+        together += 1
+        for run in range(2):
+            alone = wide_call(call, [pair[run] for pair in pairs])
+            assert alone is not None
+            for one, all_runs in zip(alone, made, strict=True):
+                if isinstance(one, torch.Tensor) and is_number(one) and one.numel():
+                    torch.testing.assert_close(all_runs[run], one, rtol=1e-9, atol=1e-12, equal_nan=True)
+    assert together > 0.8 * len(seen)
+
+
+def test_one_by_one_samples_deviate_as_those_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    tape = record_tape(subject_program(models.made(models.attention)))
+    together = sample(tape, targets_of(tape), 60)
+    monkeypatch.setattr("graphlens.numerics.sampling._MOST_AT_ONCE", 1)
+    alone = sample(tape, targets_of(tape), 60)
+
+    for value, found in together.items():
+        assert found.deviation == pytest.approx(alone[value].deviation, rel=0.5)
 
 
 def assert_as_large(tape: Tape, reference: Reference) -> None:
