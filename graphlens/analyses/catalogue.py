@@ -165,6 +165,30 @@ PAGES: dict[str, Page] = {
         "for k in range(n): y[k] = f(x[k])",
         "y = f(x)",
     ),
+    "GL301": Page(
+        "how the error grows over a loop",
+        "warning where three digits or more are lost, else info",
+        "Of a loop of at least 8 rounds in which each reads what the one before it made, the error is known "
+        "after every round, or after some of many. What comes in is propagated with the derivatives of the "
+        "ops, and so taken apart: errors of values that are the same in all rounds come in again and again "
+        "(systematic: they add up like n), roundings that differ from round to round come to √n times one of "
+        "them if their signs are random, and to more if they lean to one side (drift). Where the floats "
+        "repeat to the last bit, growth is frozen; where a round enlarges a small change, the error is "
+        "amplified, by a factor per round. Loops that lessen it are not reported, nor growth like √n over "
+        "less than 100 rounds.",
+        "for _ in range(n): y = torch.linalg.inv(A) @ (A @ y)",
+        "y",
+    ),
+    "GL302": Page(
+        "a gradient that is noise",
+        "warning",
+        "No digit of a gradient is right: its true value is 0 or is as far off as it is large. Where a leaf "
+        "receives it in several parts, these are listed by the ops that sent them, with what their sum leaves "
+        "of their magnitudes. Where true values are not known, it is reported if the sum leaves no more than "
+        "its additions round away, or if runs that round otherwise agree in no digit.",
+        "loss = f(A_inverse @ (A @ x))",
+        "loss = f(x)",
+    ),
     "GL303": Page(
         "an ill-conditioned inverse or solve",
         "warning; error if a result keeps no digit",

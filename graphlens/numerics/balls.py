@@ -18,7 +18,7 @@ from flint import arb, ctx, fmpq
 
 Array: TypeAlias = npt.NDArray[np.object_]
 
-RATIONAL_ENTRIES = 256  # arrays up to this size start as rational numbers, larger ones as balls of radius 0
+RATIONAL_ENTRIES = 400  # arrays up to this size start as rational numbers, larger ones as balls of radius 0
 _PLENTY = 8192  # bits: enough to take two numbers apart that agree to thousands of bits
 _WIDE = {torch.float64: torch.float64, torch.float32: torch.float64, torch.float16: torch.float64,
          torch.bfloat16: torch.float64}  # fmt: skip

@@ -14,7 +14,7 @@ from graphlens.accuracy import LoopErrors, Split
 from graphlens.capture.tape import Tape
 from graphlens.numerics.loops import Loop
 from graphlens.numerics.quantities import unit_roundoff
-from graphlens.numerics.splitting import LoopSweep, OutOfTime
+from graphlens.numerics.splitting import LoopSweep, OutOfTime, known_error
 from graphlens.numerics.study import Study
 from graphlens.numerics.tangents import NoDerivative
 
@@ -55,7 +55,9 @@ def _errors(study: Study, loop: Loop, split: Split | None) -> LoopErrors:
         tuple(dict.fromkeys(place for value in loop.carried[-1] if (place := made_by[value]) is not None)),
         max(unit_roundoff(tensors[value].dtype) for value in loop.carried[-1]),
         np.array(sizes),
-        np.array([_norm([study.error(value) for value in values]) for values in loop.carried]) if known else None,
+        np.array([_norm([known_error(study, value) for value in values]) for values in loop.carried])
+        if known
+        else None,
         np.array([_norm([_truth(study, value) for value in values]) for values in loop.carried]) if known else None,
         split,
         find_cycle(study.tape, loop),
@@ -63,7 +65,8 @@ def _errors(study: Study, loop: Loop, split: Split | None) -> LoopErrors:
 
 
 def _truth(study: Study, value: int) -> Doubles | None:
-    return None if study.reference is None else study.reference.truth(value)
+    known = study.reference is not None and known_error(study, value) is not None
+    return study.reference.truth(value) if known and study.reference is not None else None
 
 
 def _norm(parts: Sequence[Doubles | None]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from graphlens.numerics.sums import parts_of
 
 FEWEST_ROUNDS = 8
 _TOLD = 200
+_MOST_MERGED = 6  # rounds
 
 
 class Spot(NamedTuple):
@@ -139,6 +141,7 @@ class _Chain:
         self, tape: Tape, first: Sequence[int], made_by: Sequence[int | None], rounds: list[list[int]]
     ) -> None:
         self.tape, self.first = tape, first
+        rounds = self._merged(rounds)
         unvaried = self._unvaried(rounds)
         rounds = [[place for place in row if not self._is_unvaried(tape.calls[place], unvaried)] for row in rounds]
         self.rounds = self._alike(rounds)
@@ -148,6 +151,29 @@ class _Chain:
                 for output, value in enumerate(tape.calls[place].outputs):
                     if value is not None and is_float(tape.tensors[value]):
                         self.spot_of[value] = number, Spot(step, output)
+
+    def _merged(self, rounds: list[list[int]]) -> list[list[int]]:
+        """Rounds that alternate, taken together: the graph does not tell them apart where its nodes are alike."""
+        reads = [
+            [tuple(self.first[value] for value in self.tape.calls[place].inputs) for place in row] for row in rounds
+        ]
+        met = Counter(value for row in reads for value in {value for values in row for value in values})
+        again = {value for value, count in met.items() if count >= max(3, len(rounds) // (2 * _MOST_MERGED))}
+        kinds = [
+            [
+                (self.tape.calls[place].function, tuple(value if value in again else None for value in values))
+                for place, values in zip(row, wanted, strict=True)
+            ]
+            for row, wanted in zip(rounds, reads, strict=True)
+        ]
+        for period in range(1, _MOST_MERGED + 1):
+            stretch = _longest([one == other for one, other in zip(kinds, kinds[period:], strict=False)])
+            if len(stretch) >= len(rounds) // 2 and period > 1:
+                ends = range(stretch.start, stretch.stop + 1, period)
+                return [[place for row in rounds[end : end + period] for place in row] for end in ends]
+            if len(stretch) >= len(rounds) // 2:
+                break
+        return rounds
 
     def _unvaried(self, rounds: Sequence[Sequence[int]]) -> set[int]:
         """The values that every round computes anew, and that come out the same."""
@@ -168,12 +194,10 @@ class _Chain:
         """The longest stretch of rounds that call the same ops."""
         kinds = [tuple((self.tape.calls[place].function, len(self.tape.calls[place].outputs)) for place in row)
                  for row in rounds]  # fmt: skip
-        best, start = range(0), 0
-        for number in range(1, len(kinds) + 1):
-            if number == len(kinds) or kinds[number] != kinds[start]:
-                best = max(best, range(start, number), key=len)
-                start = number
-        return rounds[best.start : best.stop] if len(best) and kinds[best.start] else []
+        # The stretches of equal neighbours, each with the one that it begins with.
+        alike = _longest([one == other for one, other in itertools.pairwise(kinds)])
+        best = range(alike.start, alike.stop + 1)
+        return rounds[best.start : best.stop] if rounds and kinds[best.start] else []
 
     def loop(self, group: int, *, backward: bool) -> Loop | None:
         """The loop, if there are rounds enough and they hand something on."""
@@ -276,6 +300,16 @@ class _Chain:
         early = {value for row in rounds[:lag] for place in row for value in self.tape.calls[place].inputs}
         own = met.keys() | {self.first[v] for v in early - body - begins if is_float(self.tape.tensors[v])}
         return shared, frozenset(own) - shared
+
+
+def _longest(holds: Sequence[bool]) -> range:
+    """The longest stretch over which something holds."""
+    best, start = range(0), 0
+    for place, one in enumerate((*holds, False)):
+        if not one:
+            best = max(best, range(start, place), key=len)
+            start = place + 1
+    return best
 
 
 def _reached(start: Iterable[int], reads: Mapping[int, set[int]]) -> set[int]:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.autograd import forward_ad
 
 from graphlens.accuracy import Origin, Split
 from graphlens.numerics.loops import Loop
+from graphlens.numerics.quantities import unit_roundoff
 from graphlens.numerics.shadow import is_float
 from graphlens.numerics.study import Study
 from graphlens.numerics.tangents import Change, pushed
@@ -20,7 +22,22 @@ INHERITED, SYSTEMATIC, ROUNDING, INJECTED, PROBE = range(5)
 _SAMPLED = 5  # rounds in which the ops are looked at one by one
 _MOST_OPS = 16  # ops that are looked at: those that round most, relative to their results
 
+_RADIUS = 1e-3  # of an error: how well it has to be known
+_NEGLIGIBLE = 1e-3  # of a unit roundoff
+
 Changes = dict[int, torch.Tensor]  # by value; what is missing is 0
+
+
+def known_error(study: Study, value: int) -> npt.NDArray[np.float64] | None:
+    """The error of a value; None where the reference does not know it, or not well enough."""
+    error = study.error(value)
+    if error is None or study.reference is None:
+        return None
+    tensor = study.tape.tensors[value]
+    size = float(tensor.detach().double().abs().max()) if tensor.numel() else 0.0
+    enough = max(_RADIUS * float(np.abs(error).max(initial=0.0)), _NEGLIGIBLE * unit_roundoff(tensor.dtype) * size)
+    radius = study.reference.radius(value)
+    return error if radius <= enough or radius == 0 else None
 
 
 class OutOfTime(Exception):
@@ -133,7 +150,7 @@ class LoopSweep:
     def _error(self, value: int) -> Change:
         """The error of a value from outside; one that is not known counts as none."""
         if value not in self.errors:
-            error = self.study.error(value) if is_float(self.tape.tensors[value]) else None
+            error = known_error(self.study, value) if is_float(self.tape.tensors[value]) else None
             if error is None and is_float(self.tape.tensors[value]):
                 self.unmeasured += self.study.made_by[value] is not None
             self.errors[value] = torch.from_numpy(np.array(error)) if error is not None and error.any() else None
@@ -165,7 +182,7 @@ class LoopSweep:
         """‖error − inherited − systematic − rounding‖."""
         parts = []
         for value in values:
-            error = self.study.error(value)
+            error = known_error(self.study, value)
             if error is None:
                 return math.nan
             rest = torch.from_numpy(np.array(error))
