@@ -63,7 +63,7 @@ CALLS: dict[str, tuple[Any, str]] = {
     "Tensor.__float__": (lambda x: float(x.sum()), "escapes"),
     "Tensor.__bool__": (lambda x: bool(x.sum()), "escapes"),
     "Tensor.numpy": (lambda x: x.numpy(), "escapes"),
-    "torch.no_grad": (lambda x: torch.no_grad().__enter__(), "special"),
+    "torch.no_grad": (lambda x: torch.no_grad().__enter__(), "switch"),
     "Tensor.unbind": (lambda x: iter(x), "plain"),
     "Tensor.backward": (lambda x: (x.clone().requires_grad_() * 2).sum().backward(), "special"),
 }
@@ -82,6 +82,7 @@ def test_names_and_habits(name: str) -> None:
         "labels": FunctionFacts(name, plain=False, in_place=True),
         "escapes": FunctionFacts(name, plain=False, escapes=True),
         "special": FunctionFacts(name, plain=False),
+        "switch": FunctionFacts(name, ignored=True, plain=False),
     }
     assert facts == expected[habit]
 
