@@ -12,6 +12,7 @@ import torch
 from graphlens.analyses.explanation import TOPICS, Explanation
 from graphlens.analyses.rounding import rounding_findings
 from graphlens.capture.program import Program, subject_program
+from graphlens.capture.start import Start
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
@@ -86,14 +87,18 @@ def explain_program(
         try:
             progress(f"{program.name}: writing down its ops")
             with _one_beginning():
-                tape = record_tape(program, trace.graph)
+                start = Start.of(program)
+                with start.again():
+                    tape = record_tape(program, trace.graph)
         except MeasureError as error:
             found = replace(found, notes=(*found.notes, str(error)))
     if "waste" in topics:
         found = _waste(found, program, trace, trace.graph, tape, proves=proves, repeats=repeats, progress=progress)
     if "rounding" in topics and tape is not None:
         with _one_beginning():
-            accuracy = measure_accuracy(program, trace.graph, tape=tape, method=reference, progress=progress)
+            accuracy = measure_accuracy(
+                program, trace.graph, tape=tape, start=start, method=reference, progress=progress
+            )  # fmt: skip
         found = replace(found, accuracy=accuracy, rounding=rounding_findings(accuracy))
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from graphlens.accuracy import Difference, Repeat
-from graphlens.capture.program import Program
+from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
 from graphlens.capture.start import Start
 from graphlens.capture.tape import Call, Ref, Tape
 from graphlens.capture.taping import record_tape
@@ -36,6 +36,27 @@ def measure_repeat(program: Program, graph: GradGraph | None, start: Start | Non
         return held_together(*_twice(program, graph, start))
     except MeasureError:  # another graph than the one that is known
         return held_together(*_twice(program, None, start))
+
+
+def repeat_of(program: Program, graph: GradGraph | None, tape: Tape, start: Start) -> Repeat:
+    """Run a program once more, and where its results differ from those of a tape look for the op that parts them.
+
+    Args:
+        tape: a run of the program from the state that `start` holds.
+    """
+    with start.again():
+        made = program.forward()
+        wanted = wanted_leaves(program, made)
+        with cleared_gradients(wanted.values()):
+            if made.roots:
+                run_backward(made.roots, wanted)
+            gradients = {name: leaf.grad for name, leaf in wanted.items() if leaf.grad is not None}
+    pairs = [(tape.outputs, made.outputs), (tape.roots, made.roots), (tape.gradients, gradients)]
+    if all(known.keys() == now.keys() for known, now in pairs) and all(
+        same_bits(tape.tensors[value], now[name]) for known, now in pairs for name, value in known.items()
+    ):
+        return Repeat("same", ops=len(tape.calls))
+    return measure_repeat(program, graph, start)
 
 
 def _twice(program: Program, graph: GradGraph | None, start: Start) -> tuple[Tape, Tape]:

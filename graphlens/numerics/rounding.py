@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphlens.accuracy import Accuracy, Branch, LoopErrors, Quantity, Suspect
+from graphlens.accuracy import Accuracy, Branch, Quantity
 from graphlens.analyses.fold import fold
 from graphlens.capture.program import Program
+from graphlens.capture.start import Start
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
@@ -18,12 +19,15 @@ from graphlens.numerics.attribution import attribute
 from graphlens.numerics.choosing import best_reference
 from graphlens.numerics.growth import loop_errors
 from graphlens.numerics.judging import judge
-from graphlens.numerics.loops import carried_values
+from graphlens.numerics.loops import Loop, carried_values
 from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.reference import ExactReference, Reference
+from graphlens.numerics.repeating import repeat_of
+from graphlens.numerics.sampling import sample
+from graphlens.numerics.significance import Significance
 from graphlens.numerics.study import Study, targets_of
 from graphlens.numerics.sums import term_sums
-from graphlens.numerics.suspects import candidates
+from graphlens.numerics.suspects import Candidate, candidates
 
 _MOST_ATTRIBUTED = 8  # results; each costs a backward pass through the whole tape
 
@@ -33,6 +37,7 @@ def measure_accuracy(
     graph: GradGraph,
     *,
     tape: Tape | None = None,
+    start: Start | None = None,
     method: str = "auto",
     seconds: float = 60.0,
     attributes: bool = True,
@@ -43,6 +48,7 @@ def measure_accuracy(
     Args:
         graph: the program's graph, which the ops are to know.
         tape: what the program did, if it was written down already.
+        start: the state that this run began with, to run it again from.
         method: where the truth is to come from: "exact", "float64" or "sample"; "auto" takes the
             first of them that fits.
         seconds: what the reference may take, and then what the rounding of single ops may take.
@@ -58,7 +64,9 @@ def measure_accuracy(
 
     if tape is None:
         tell("writing down its ops")
-        tape = record_tape(program, graph)
+        start = Start.of(program)
+        with start.again():
+            tape = record_tape(program, graph)
     targets = targets_of(tape)
     suspected = candidates(tape, graph) if attributes else []
     loops = carried_values(tape, fold(graph)) if attributes else []
@@ -66,32 +74,57 @@ def measure_accuracy(
     reference, exactly, notes = best_reference(tape, targets, wanted, method, seconds, tell)
     study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
     quantities = [quantity(study, target) for target in targets]
-    suspects: Sequence[Suspect] = ()
-    grown: Sequence[LoopErrors] = ()
-    told: Sequence[str] = ()
-    if attributes:
-        tell(f"measuring the rounding of {len(tape.calls):,} ops")
-        for place in _worst(quantities):
-            quantities[place] = replace(quantities[place], attribution=attribute(study, targets[place]))
-            tell(f"who made the error of {quantities[place].label}")
-        suspects = judge(study, suspected)
-        tell("how the error grows along its loops")
-        grown, told = loop_errors(study, loops)
-    return Accuracy(
+    if reference is None:
+        tell("running it again and again, rounded at random")
+        digits = sample(tape, targets, deadline=time.perf_counter() + seconds)
+        quantities = [
+            _with_digits(item, digits.get(target.value)) for item, target in zip(quantities, targets, strict=True)
+        ]
+    found = Accuracy(
         graph,
         "sample" if reference is None else reference.method,
         None if reference is None else reference.precision,
         max((unit_roundoff(tape.tensors[target.value].dtype) for target in targets), default=math.nan),
         study.ops,
         quantities,
-        suspects=suspects,
-        sums=term_sums(tape, graph) if attributes else (),
-        loops=grown,
         branches=_branches(reference),
         escaped=tape.reads,
-        notes=(*notes, *told),
-        seconds=time.perf_counter() - began,
+        notes=notes,
     )
+    if attributes:
+        found = _with_causes(found, study, suspected, loops, tell)
+        if start is not None:
+            tell("running it once more")
+            found = replace(found, repeats=repeat_of(program, graph, tape, start))
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def _with_causes(
+    found: Accuracy, study: Study, suspected: Sequence[Candidate], loops: Sequence[Loop], tell: Progress
+) -> Accuracy:
+    """With the ops that made the errors, and what is known about them."""
+    quantities = list(found.quantities)
+    tell(f"measuring the rounding of {len(study.ops):,} ops")
+    for place in _worst(quantities):
+        quantities[place] = replace(quantities[place], attribution=attribute(study, study.targets[place]))
+        tell(f"who made the error of {quantities[place].label}")
+    suspects = judge(study, suspected)
+    tell("how the error grows along its loops")
+    grown, told = loop_errors(study, loops)
+    return replace(
+        found,
+        quantities=quantities,
+        suspects=suspects,
+        sums=term_sums(study.tape, study.graph),
+        loops=grown,
+        notes=(*found.notes, *told),
+    )
+
+
+def _with_digits(item: Quantity, found: Significance | None) -> Quantity:
+    """With the digits of the result as a whole that do not depend on rounding."""
+    overall = None if found is None else found.overall
+    return item if overall is None else replace(item, significant=(overall.digits, overall.low, overall.high))
 
 
 def _worst(quantities: Sequence[Quantity]) -> list[int]:

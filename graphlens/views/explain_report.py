@@ -52,8 +52,10 @@ def _parts(explanation: Explanation, width: int) -> Iterator[RenderableType]:
         if explanation.accuracy is not None:
             yield from rounding_parts(explanation.accuracy, width)
         yield from _findings(explanation.rounding, width)
+    if explanation.notes:
+        yield Text("")
     for note in explanation.notes:
-        yield paragraph(printable(f"\n{note}"), width=width)
+        yield paragraph(printable(note), width=width)
 
 
 def _findings(findings: Sequence[Finding], width: int) -> Iterator[RenderableType]:

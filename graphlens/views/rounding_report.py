@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -18,6 +18,7 @@ from graphlens.views.table import paragraph, table
 
 _MOST_QUANTITIES = 12
 _MOST_SHARES = 4
+_Columns = tuple[tuple[str, ...], Callable[[Quantity], tuple[str, ...]]]
 _TRACE = 0.0005  # of a total: it would be printed as 0.0 %
 
 
@@ -26,14 +27,17 @@ def rounding_parts(accuracy: Accuracy, width: int) -> Iterator[RenderableType]:
     yield paragraph(_method(accuracy), width=width)
     yield Text("")
     shown = _chosen(accuracy)
+    header, row = _HELD if accuracy.method != "sample" else _SAMPLED
     for kind in ("output", "loss", "gradient"):
-        rows = [_row(item) for item in shown if item.kind == kind]
+        rows = [row(item) for item in shown if item.kind == kind]
         if rows:
-            yield table((kind, "largest error", "relative", "in ulp", "right digits", "largest true value"), rows)
+            yield table((kind, *header), rows)
     if len(accuracy.quantities) > len(shown):
         yield Text(f"… and {len(accuracy.quantities) - len(shown):,} more (--json lists them)")
-    yield Text("")
-    for sentence in _remarks(accuracy):
+    remarks = list(_remarks(accuracy))
+    if remarks:
+        yield Text("")
+    for sentence in remarks:
         yield paragraph(printable(sentence), width=width)
     made = [item for item in shown if item.attribution is not None and item.error]
     for item in made[:1]:
@@ -75,16 +79,27 @@ def _chosen(accuracy: Accuracy) -> list[Quantity]:
     return asked[:_MOST_QUANTITIES]
 
 
-def _row(item: Quantity) -> tuple[str, ...]:
-    digits = item.significant[0] if item.digits is None and item.significant is not None else item.digits
+def _held_row(item: Quantity) -> tuple[str, ...]:
     return (
         printable(item.name),
         NOT_MEASURED if item.error is None else _number(item.error),
         "" if item.error is None or not item.truth else _number(item.error / item.truth),
         "" if item.ulps is None or item.is_zero else significant(item.ulps, 2),
-        "none" if item.is_zero and item.error else "" if digits is None else f"{digits:.1f}",
+        "none" if item.is_zero and item.error else "" if item.digits is None else f"{item.digits:.1f}",
         "" if item.truth is None else "0" if item.is_zero else significant(item.truth, 3),
     )
+
+
+def _sampled_row(item: Quantity) -> tuple[str, ...]:
+    name, size = printable(item.name), significant(item.size, 3)
+    if item.significant is None:
+        return name, NOT_MEASURED, "", size
+    digits, low, high = item.significant
+    return name, f"{digits:.1f}", f"{low:.1f} to {high:.1f}", size
+
+
+_HELD: _Columns = ("largest error", "relative", "in ulp", "right digits", "largest true value"), _held_row
+_SAMPLED: _Columns = ("significant digits", "95 % interval", "largest value"), _sampled_row
 
 
 def _number(value: float) -> str:

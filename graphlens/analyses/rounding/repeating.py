@@ -31,7 +31,7 @@ def differences(accuracy: Accuracy) -> list[Finding]:
         Finding(
             "GL308",
             "warning" if affected else "info",
-            f"of two runs from the same state, {_claim(repeat)}; {effect}",
+            f"Of two runs from the same state, {_claim(repeat)}; {effect}.",
             _place(accuracy.graph, repeat.node),
             _evidence(repeat),
             _FIXES["random" if repeat.random and repeat.kind == "result" else repeat.kind],
