@@ -119,8 +119,11 @@ def _dot(made: Doubles, a: Doubles, b: Doubles) -> Doubles | None:
     return None if found is None else found.reshape(made.shape)
 
 
-def _sum(made: Doubles, a: Doubles) -> Doubles:
-    return _minus_sums(np.concatenate((a.ravel(), -made.ravel()))[None]).reshape(made.shape)
+def _sum(made: Doubles, a: Doubles, dims: Sequence[int] | None = None, keepdim: bool = False) -> Doubles:
+    summed = [dim % a.ndim for dim in dims or range(a.ndim)] if a.ndim else []
+    kept = [dim for dim in range(a.ndim) if dim not in summed]
+    rows = a.transpose(kept + summed).reshape(made.size, -1)
+    return _minus_sums(np.concatenate((rows, -made.reshape(-1, 1)), axis=1)).reshape(made.shape)
 
 
 def _minus_sums(terms: Doubles) -> Doubles:

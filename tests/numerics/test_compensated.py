@@ -77,6 +77,17 @@ def test_products(a: torch.Tensor, b: torch.Tensor) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dims", "keepdim"), [([1], False), ([0, 2], True), ([-1], False), ([], False), ([2, 0], False)], ids=str
+)
+def test_sums_along_dimensions(dims: list[int], keepdim: bool) -> None:
+    a = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    made = aten.sum.dim_IntList(a, dims, keepdim)
+    truth = exact(a).sum(axis=tuple(dims) if dims else None, keepdims=keepdim)
+
+    np.testing.assert_array_equal(error(aten.sum.dim_IntList, a, dims, keepdim), rounded(exact(made) - truth))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_narrow_formats(dtype: torch.dtype) -> None:
     a, b = torch.tensor([0.1, 0.7], dtype=dtype), torch.tensor([0.3, 3.1], dtype=dtype)
