@@ -142,13 +142,15 @@ def wide_call(call: Call, inputs: Sequence[torch.Tensor], *, tracked: bool = Fal
 
 
 def _attempt(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> list[Any] | None:
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(WIDE)  # it is what whole numbers times 0.1 come out in
     try:
         args, kwargs = _widened(call, iter(inputs))
-        if not inputs and kwargs.get("dtype") is None and _takes_format(call):
-            kwargs["dtype"] = WIDE  # not that of `torch.get_default_dtype()`
         made = flat_outputs(way(*args, **kwargs))
     except _FAILURES:
         return None
+    finally:
+        torch.set_default_dtype(usual)
     return made if len(made) == len(call.outputs) else None
 
 
@@ -232,10 +234,6 @@ def _widened(call: Call, numbers: Any) -> tuple[Any, Any]:
     if op_name(call) in ("_softmax", "_log_softmax"):
         args = (*args[:2], False)  # half_to_float wants a half-precision input
     return args, kwargs
-
-
-def _takes_format(call: Call) -> bool:
-    return any(item.kwarg_only and item.name == "dtype" for item in call.function._schema.arguments)
 
 
 def _wide_argument(item: Any) -> Any:

@@ -295,6 +295,15 @@ def test_what_outlives_the_run_is_told() -> None:
     assert state.tolist() == [1.0] * 3
 
 
+def test_a_replay_leaves_the_running_moments_alone() -> None:
+    layer = torch.nn.BatchNorm1d(3)
+    tape = record_tape(subject_program(graphlens.Subject(layer, (torch.randn(5, 3) + 4,))))
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    replay(tape)
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
+
+
 def test_without_a_graph_there_is_a_forward_pass() -> None:
     tape = record_tape(subject_program(graphlens.Subject(lambda x: x * 2, (torch.ones(3),))))
 

@@ -28,7 +28,7 @@ from tests.numerics import narrow_models as models
 calls = itertools.count()
 
 
-@torch.library.custom_op("graphlens_tests::drifting", mutates_args=())
+@torch.library.custom_op("graphlens_planted::drifting", mutates_args=())
 def drifting(x: torch.Tensor) -> torch.Tensor:
     """The sine, a little off in the first entry, and every time by another amount."""
     made = x.sin()
@@ -66,7 +66,7 @@ def test_an_op_with_hidden_state_is_named_with_its_line() -> None:
 
     graph, repeat = graph_and_repeat(run, numbers())
 
-    assert (repeat.kind, repeat.name) == ("result", "graphlens_tests::drifting")
+    assert (repeat.kind, repeat.name) == ("result", "graphlens_planted::drifting")
     assert (repeat.entries, repeat.differing, repeat.origins) == (4, 1, 1)
     assert repeat.difference == 2.0**-20
     assert repeat.size == pytest.approx(math.sin(1.8), rel=1e-12)

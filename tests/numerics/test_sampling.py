@@ -170,6 +170,14 @@ def test_constants_round_where_the_format_does_not_hold_them() -> None:
     assert output_of(lambda x: torch.cat([x, torch.full((2,), 0.1)]), x).deviation > 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_torch_adds_up_half_precision_in_float32(dtype: torch.dtype) -> None:
+    """As the samples take it to; in the format itself a sum of ones would stop at 256, or 2,048."""
+    ones = torch.ones(4096, dtype=dtype)
+
+    assert ones.sum() == ones @ ones == (ones[None] @ ones[:, None])[0, 0] == 4096
+
+
 def test_random_numbers_and_decisions_are_those_of_the_run() -> None:
     def run(x: torch.Tensor) -> torch.Tensor:
         kept = torch.nn.functional.dropout(x, 0.5)

@@ -275,3 +275,16 @@ def test_constants_are_those_of_the_text_and_not_of_the_format() -> None:
     assert value is not None
 
     assert torch.equal(in_float64(tape).values[value], torch.full((2,), 0.1, dtype=torch.float64))
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_whole_numbers_times_a_number_of_the_text_round_too() -> None:
+    tenths = torch.arange(4) * 0.1
+    study = study_of(Subject(lambda x: x + torch.arange(4) * 0.1, (torch.ones(4, requires_grad=True),)))
+    (place,) = (k for k, call in enumerate(study.tape.calls) if call.function is aten.mul.Tensor)
+    local = study.local[place]
+
+    assert local is not None
+    assert local[0] is not None
+    np.testing.assert_array_equal(local[0], tenths.double().numpy() - np.arange(4) * 0.1)
+    assert local[0].any()
