@@ -41,7 +41,7 @@ def best_reference(
 ) -> Choice:  # fmt: skip
     """The reference for some results of a run.
 
-    `auto` takes exact arithmetic for a run in float64, a shadow run in float64 for one in narrower
+    `auto` takes exact arithmetic for results in float64, a shadow run in float64 for those in narrower
     formats. Where a method tells nothing of any target the next one is used, and the notes say why;
     of a target that it does not know alone, they say so.
 
@@ -58,7 +58,9 @@ def best_reference(
     needed = depends_on(tape, [target.value for target in targets])
     is_narrow = any(is_number(tape.tensors[value]) and not _is_wide(tape.tensors[value]) for value in needed)
     notes = [_opaque_note(tape)] if tape.opaque else []
-    chosen = ("float64" if is_narrow else "exact") if method == "auto" else method
+    # Of a result in float64 a run in float64 tells nothing, though a narrower constant may be among what made it.
+    tells = is_narrow and not any(_is_wide(tape.tensors[target.value]) for target in targets)
+    chosen = ("float64" if tells else "exact") if method == "auto" else method
     if chosen == "exact":
         progress("replaying the run in exact arithmetic")
         exact, why = _exact(tape, targets, wanted, needed, seconds)

@@ -102,11 +102,11 @@ def _triangle(call: Call, held: torch.Tensor) -> torch.Tensor:
 
 
 def amplification(derivative: Doubles, value: Doubles, result: float) -> float:
-    """‖∂result/∂v‖ · ‖v‖ ÷ |result|: by how much a relative error of v may come out larger in a result.
+    """‖∂ℓ/∂v‖ · ‖v‖ ÷ ‖result‖: by how much a relative error of v may come out larger in a result.
 
     Args:
-        derivative: of the result, or of a functional of it, by v.
-        result: the size of the result, or what the functional says of it.
+        derivative: of a functional ℓ of the result by v; the weights of ℓ have the norm 1.
+        result: the norm of the result.
     """
     if result == 0:
         return math.inf

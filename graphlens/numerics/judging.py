@@ -14,9 +14,11 @@ from graphlens.accuracy import Attribution, Suspect
 from graphlens.analyses.rounding.matters import FEW, is_lost
 from graphlens.capture.tape import Tape
 from graphlens.numerics.attribution import attribute
+from graphlens.numerics.conditions import amplification
 from graphlens.numerics.evidence import Spot, evidence
 from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.ruin import Ruin, ruins
+from graphlens.numerics.shadow import wide
 from graphlens.numerics.study import Study, Target
 from graphlens.numerics.suspects import THROUGH, Candidate
 
@@ -81,7 +83,7 @@ class _Trial:
         is_through = self.candidate.kind in THROUGH
         share_of = self._through if is_through else self._made
         shares: dict[str, float] = {}
-        worst: tuple[float, Spot] | None = None
+        worst: tuple[float, Asked, Spot] | None = None
         for one in asked:
             terms = share_of(one)
             share = math.fsum(float(term.sum()) for term in terms.values()) / one.total
@@ -89,10 +91,11 @@ class _Trial:
                 continue
             shares[one.label] = share
             if abs(share) >= FEW and (worst is None or abs(share) > worst[0]):
-                worst = abs(share), _largest(terms, self.owner)
+                worst = abs(share), one, _largest(terms, self.owner)
         if worst is None:
             return None
-        told = evidence(self.study, self.candidate, worst[1])
+        told = evidence(self.study, self.candidate, worst[2])
+        told["amplification"] = self._amplification(worst[1], worst[2].value)
         lost = told.get("digits_lost")
         if is_through and not (isinstance(lost, float) and lost >= LEAST_LOST):
             return None
@@ -101,6 +104,13 @@ class _Trial:
             str(told.pop("kind", self.candidate.kind)), tuple(self.candidate.calls), told,
             shares if is_through else {}, made if is_through else shares,
         )  # fmt: skip
+
+    def _amplification(self, one: Asked, value: int) -> float | None:
+        """By how much a relative error of a value may come out larger in a result, along the result's own error."""
+        result = wide(self.study.tape.tensors[one.target.value]).numpy()
+        given = wide(self.study.tape.tensors[value]).numpy()
+        found = amplification(self.study.adjoint(one.target)[value], given, float(np.linalg.norm(result.ravel())))
+        return found if math.isfinite(found) else None
 
     def _through(self, one: Asked) -> Mapping[int, Doubles]:
         """Per suspected entry its error times what the result makes of it, by ways that pass no later one."""

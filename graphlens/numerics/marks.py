@@ -201,4 +201,5 @@ def _cannot_be_zero(call: Call, scan: Scan, result: Tensor) -> Tensor:
 
 
 def _finite(given: object) -> Tensor:
-    return torch.as_tensor(given).isfinite()
+    # A number of Python would become float32, in which 1e300 is infinite.
+    return (given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=torch.float64)).isfinite()

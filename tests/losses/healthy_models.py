@@ -1,6 +1,7 @@
 """Sound training steps of ordinary networks, in float32 and float64."""
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
 
@@ -132,3 +133,30 @@ def embedding_and_mean_in_single():
             return self.head(self.table(words).mean(1))
 
     return Subject(Bag(), [torch.randint(0, 20, (3, 9))], loss=lambda made: made.logsumexp(-1).mean())
+
+
+# Ordinary language models, small and with random weights.
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 20}
+
+
+def causal(model):
+    words = torch.randint(0, 20, (2, 9))
+    return Subject(model.train(False), [], {"input_ids": words, "labels": words}, loss=lambda made: made.loss)
+
+
+@healthy
+def gpt2_in_single():
+    config = transformers.GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=20, n_positions=16)
+    return causal(transformers.GPT2LMHeadModel(config))
+
+
+@healthy
+def llama_in_single():
+    config = transformers.LlamaConfig(**SMALL, num_key_value_heads=1, max_position_embeddings=16)
+    return causal(transformers.LlamaForCausalLM(config))
+
+
+@healthy
+def bert_in_single():
+    return causal(transformers.BertForMaskedLM(transformers.BertConfig(**SMALL, max_position_embeddings=16)))

@@ -9,9 +9,10 @@ import warnings
 from collections import Counter
 
 import pytest
+import torch
 
 import graphlens
-from graphlens.accuracy import Accuracy
+from graphlens.accuracy import Accuracy, Quantity
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.rounding.losses import losses
 from graphlens.capture.program import subject_program
@@ -46,6 +47,10 @@ def results_of(finding: Finding) -> set[str]:
     return set(results)
 
 
+def unit_of(item: Quantity) -> float:
+    return float(torch.finfo(getattr(torch, item.dtype)).eps) / 2
+
+
 def lost(accuracy: Accuracy, kept: frozenset[str]) -> float:
     """log₁₀ of the worst result's relative error, float64's u at least; infinite for a result that is ruined."""
     worst = math.log10(2.0**-53)
@@ -77,6 +82,23 @@ def test_the_remedy_wins_the_digits_back(case: Fault) -> None:
 
     assert [finding.claim for finding in found if not results_of(finding) <= case.kept] == []
     assert lost(before, case.kept) - lost(after, case.kept) >= case.gains
+
+
+@pytest.mark.parametrize("case", FAULTY, ids=lambda case: case.name)
+def test_what_a_claim_says_was_lost_is_what_the_remedy_wins(case: Fault) -> None:
+    """Where an op passes its lost digits on to a result as they are, mending it wins as many."""
+    before, found = told(case.name)
+    after, _ = told(f"{case.name}, mended")
+    right = {item.label: item for item in after.quantities}
+    for item in before.quantities:
+        claims = [finding.evidence for finding in found if item.label in results_of(finding) - case.kept]
+        able = [told for told in claims if "digits_lost" in told and told.get("amplification") is not None]
+        passed = [told["digits_lost"] for told in able if abs(float(str(told["amplification"])) - 1) < 0.5]
+        other = right.get(item.label)
+        if not passed or other is None or not item.error or not item.truth or not other.truth:
+            continue
+        won = math.log10(item.error / item.truth) - math.log10(max((other.error or 0) / other.truth, unit_of(item)))
+        assert won >= max(float(str(lost)) for lost in passed) - 1.5
 
 
 @pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.name)

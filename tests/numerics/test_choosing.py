@@ -53,6 +53,12 @@ def test_float64_is_held_against_exact_arithmetic() -> None:
     assert all(reference.error(target.value) is not None for target in targets_of(tape))
 
 
+def test_a_result_in_float64_is_held_against_exact_arithmetic_though_a_constant_is_narrower() -> None:
+    tape = tape_of(lambda x: (x * torch.tensor([0.5] * 8) * 0.1).sum())
+
+    assert isinstance(chosen(tape).reference, ExactReference)
+
+
 def test_float32_is_held_against_float64() -> None:
     tape = tape_of(tenth, torch.float32)
     reference, exactly, notes = chosen(tape)
