@@ -9,14 +9,12 @@ again. So the list can be run again in another arithmetic, or searched for what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch._ops import OpOverload
-
-_BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
 class Ref(NamedTuple):
@@ -123,9 +121,17 @@ def run_call(call: Call, tensor_of: Callable[[int], Any]) -> list[Any]:
     """Call its function on other tensors; what comes back in the order of `call.outputs`."""
     args = filled(call.args, tensor_of)
     kwargs = {key: filled(value, tensor_of) for key, value in call.kwargs.items()}
-    if call.function is _BATCH_NORM:  # it writes into the running moments, which its schema does not say
-        args = tuple(item.clone() if place in (3, 4) and item is not None else item for place, item in enumerate(args))
+    moments = {id(tensor) for tensor in running_moments(call.function, args)}
+    if moments:
+        args = tuple(item.clone() if id(item) in moments else item for item in args)
     return flat_outputs(call.function(*args, **kwargs))
+
+
+def running_moments(function: OpOverload, args: Sequence[Any]) -> list[torch.Tensor]:
+    """The running mean and variance that batch_norm writes into, which its schema does not say."""
+    if function is not torch.ops.aten.native_batch_norm.default or not args[5]:
+        return []
+    return [item for item in args[3:5] if isinstance(item, torch.Tensor)]
 
 
 def flat_outputs(made: Any) -> list[Any]:

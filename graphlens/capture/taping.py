@@ -17,7 +17,7 @@ from graphlens.capture.program import Program, cleared_gradients, run_backward, 
 from graphlens.capture.reads import Reads
 from graphlens.capture.release import drain
 from graphlens.capture.saved_values import saved_values
-from graphlens.capture.tape import Call, Ref, Tape, filled, flat_outputs
+from graphlens.capture.tape import Call, Ref, Tape, filled, flat_outputs, running_moments
 from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
 
@@ -338,7 +338,8 @@ class _Taping(TorchDispatchMode):
         }
         if func is aten.as_strided.default:
             known_args = self._laid_out(args, known_args)
-        for tensor in targets:
+        untold = running_moments(func, args)
+        for tensor in (*targets, *untold):
             self._before_write(tensor)
         made = func(*args, **kwargs)
         function = facts.function
@@ -361,6 +362,8 @@ class _Taping(TorchDispatchMode):
             for tensor in flat_outputs(made if not targets or facts.returns else written)
         )
         self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+        for tensor in untold:
+            self._after_write(tensor)
         return made
 
     def _laid_out(self, args: Sequence[Any], known: tuple[Any, ...]) -> tuple[Any, ...]:

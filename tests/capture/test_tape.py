@@ -304,6 +304,20 @@ def test_a_replay_leaves_the_running_moments_alone() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
+def test_running_moments_are_on_the_tape_as_they_were_read() -> None:
+    """Their op says of them that it does not write into them."""
+    layer = torch.nn.BatchNorm1d(3)
+    tape = record_tape(subject_program(graphlens.Subject(layer, (torch.randn(5, 3) + 4,))))
+    (call,) = (call for call in tape.calls if call.function is torch.ops.aten.native_batch_norm.default)
+    mean, variance = (tape.tensors[call.args[place].value] for place in (3, 4))
+
+    assert mean.tolist() == [0.0] * 3
+    assert variance.tolist() == [1.0] * 3
+    assert layer.running_mean is not None
+    assert layer.running_mean.abs().min() > 0.1
+    assert call.args[3].value in tape.written
+
+
 def test_without_a_graph_there_is_a_forward_pass() -> None:
     tape = record_tape(subject_program(graphlens.Subject(lambda x: x * 2, (torch.ones(3),))))
 
