@@ -245,7 +245,7 @@ def _distance(one: torch.Tensor, two: torch.Tensor) -> tuple[float, float]:
 
 
 def _results(one: Tape, two: Tape) -> Sequence[Difference]:
-    """The outputs, and the gradients of leaves, whose bits differ."""
+    """The outputs, and the gradients of leaves, whose bits differ; a loss that is an output as that alone."""
     found = []
     pairs: Sequence[tuple[str, Callable[[Tape], Mapping[str, int]]]] = (
         ("output", lambda tape: tape.outputs),
@@ -255,6 +255,8 @@ def _results(one: Tape, two: Tape) -> Sequence[Difference]:
     for kind, named in pairs:
         mine, other = named(one), named(two)
         for name in dict.fromkeys((*mine, *other)):
+            if kind == "loss" and mine.get(name) in one.outputs.values():
+                continue
             if name not in mine or name not in other:
                 found.append(Difference(name, kind, float("inf"), 0.0))
                 continue
