@@ -55,14 +55,19 @@ def _bytes(graph: GradGraph) -> NodeColumn:
 
 
 def _times(graph: GradGraph) -> NodeColumn:
-    nodes = enumerate(graph.nodes)
-    times = {number: node.forward_ns for number, node in nodes if node.forward_ns is not None}
+    """Of both passes, where each node's backward pass was timed too; else of the forward pass alone."""
+    both = any(node.backward_ns is not None for node in graph.nodes)
+    times: dict[int, float] = {}
+    for number, node in enumerate(graph.nodes):
+        known = [ns for ns in (node.forward_ns, node.backward_ns if both else None) if ns is not None]
+        if known:
+            times[number] = sum(known)
     if not times:
         raise MeasureError(
             "shading by time needs the times of the forward ops, and this graph tells none; name the target that it "
             "was captured from, or use graphlens.trace(model, inputs, times=True)"
         )
-    return NodeColumn("forward time, measured once", "ns", times)
+    return NodeColumn("time of both passes" if both else "forward time, measured once", "ns", times)
 
 
 _MADE: Mapping[str, Callable[[GradGraph], NodeColumn]] = {"count": _counts, "bytes": _bytes, "time": _times}

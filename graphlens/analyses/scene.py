@@ -11,7 +11,7 @@ from graphlens.analyses.fold.labels import compact_label as compact_label
 from graphlens.analyses.fold.labels import short_op
 from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.module_frames import ModuleFrames
-from graphlens.graph import GradGraph, SavedSums, Source
+from graphlens.graph import GradGraph, Node, SavedSums, Source
 
 Path = tuple[tuple[int, int], ...]  # (group, iteration), outer before inner
 _Number = TypeVar("_Number", int, float)
@@ -59,7 +59,7 @@ class SceneBox:
     """A box; it stands for `nodes` nodes, of which `first` is the first.
 
     `each_bytes` is what every one of them adds to the storage bytes, None if they differ.
-    `forward_ns` is what the forward ops that were timed took, None if none was; `untimed` counts
+    `spent_ns` is what the passes of the nodes that were timed took, None if none was; `untimed` counts
     the others. `heat` is the sum of the magnitudes in the scene's column, None if it has none of the
     nodes, and `net` the sum with the signs; `cold` counts those that it does not have, leaves aside.
     A closed box stands for `count` iterations, which come after `skipped` others, or for a module's
@@ -82,7 +82,7 @@ class SceneBox:
     storage_bytes: int = 0
     each_bytes: int | None = None
     unknown: int = 0
-    forward_ns: int | None = None
+    spent_ns: int | None = None
     untimed: int = 0
     heat: float | None = None
     net: float = 0.0
@@ -91,7 +91,7 @@ class SceneBox:
     module: str = ""
 
     def add(
-        self, saved: SavedSums, forward_ns: int | None = None, heat: float | None = None, *, ran: bool = True
+        self, saved: SavedSums, spent_ns: int | None = None, heat: float | None = None, *, ran: bool = True
     ) -> None:
         """Count one more node; `ran` says whether an op ran for it, which for a leaf none does."""
         each = saved.storage_bytes
@@ -99,8 +99,8 @@ class SceneBox:
         self.nodes += 1
         self.storage_bytes += each
         self.unknown += saved.unknown
-        self.forward_ns = _sum_of_known(self.forward_ns, forward_ns)
-        self.untimed += ran and forward_ns is None
+        self.spent_ns = _sum_of_known(self.spent_ns, spent_ns)
+        self.untimed += ran and spent_ns is None
         self.heat = _sum_of_known(self.heat, None if heat is None else abs(heat))
         self.net += heat or 0.0
         self.cold += ran and heat is None
@@ -120,7 +120,7 @@ class SceneFrame:
     nodes: int = 0
     storage_bytes: int = 0
     unknown: int = 0
-    forward_ns: int | None = None
+    spent_ns: int | None = None
     untimed: int = 0
     heat: float | None = None
     net: float = 0.0
@@ -273,6 +273,11 @@ def group_names(folded: FoldedGraph) -> dict[str, frozenset[int]]:
         for name in {group.label, compact_label(group.label), str(group.number + 1)}:
             names[name] = names.get(name, frozenset()) | {group.number}
     return names
+
+
+def _spent(node: Node) -> int | None:
+    """Of both passes, as far as they were timed."""
+    return _sum_of_known(node.forward_ns, node.backward_ns)
 
 
 def _sum_of_known(one: _Number | None, other: _Number | None) -> _Number | None:
@@ -448,7 +453,7 @@ def _boxes(
                 path, kind, _ = names.of(key)
                 box = SceneBox(key, node.kind, short_op(node.op), node.shape, number, module=f"{path}  {kind}".strip())
             boxes[key] = box
-        box.add(sums[number], node.forward_ns, heats[number], ran=node.kind != "leaf")
+        box.add(sums[number], _spent(node), heats[number], ran=node.kind != "leaf")
         if box.kind == "leaf" or node.kind != "leaf":
             begins.setdefault(key, number)
         if node.source is not None:
@@ -481,7 +486,7 @@ def _frames(folded: FoldedGraph, boxes: Iterable[SceneBox], names: _Names) -> tu
             frame.nodes += box.nodes
             frame.storage_bytes += box.storage_bytes
             frame.unknown += box.unknown
-            frame.forward_ns = _sum_of_known(frame.forward_ns, box.forward_ns)
+            frame.spent_ns = _sum_of_known(frame.spent_ns, box.spent_ns)
             frame.untimed += box.untimed
             frame.heat = _sum_of_known(frame.heat, box.heat)
             frame.net += box.net

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import cache
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 
 from graphlens.analyses.listing import Listing, Step, Value
 from graphlens.capture.ledger import dtype_name
@@ -39,20 +41,26 @@ def _listing(tape: Tape) -> Listing:
 
 
 def _step(call: Call) -> Step:
-    schema = call.function._schema
-    every: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
-    numbers = {key: value for key, value in every if value is not None and not isinstance(value, Ref)}
+    args, kwargs = call.args, call.kwargs
+    if not kwargs and all(type(value) is Ref for value in args):  # most of a long pass
+        numbers: dict[int | str, Any] = {}
+        attributes: Hashable = len(args)
+        inputs = tuple(value.value for value in args)
+    else:
+        every: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        numbers = {key: value for key, value in every if value is not None and not isinstance(value, Ref)}
+        attributes = _plain(args), tuple((key, _plain(value)) for key, value in sorted(kwargs.items()))
+        inputs = tuple(call.inputs)
+    name, overload = _name(call.function)
     return Step(
-        schema.name.rpartition("::")[2] if call.function.namespace == "aten" else schema.name,
-        call.function._overloadname,
-        (_plain(call.args), tuple((key, _plain(value)) for key, value in sorted(call.kwargs.items()))),
-        numbers,
-        tuple(call.inputs),
-        call.outputs,
-        call.node,
-        call.random,
-        call.tracked,
-    )
+        name, overload, attributes, numbers, inputs, call.outputs, call.node, call.random, call.tracked
+    )  # fmt: skip
+
+
+@cache
+def _name(function: OpOverload) -> tuple[str, str]:
+    name = function._schema.name
+    return name.rpartition("::")[2] if function.namespace == "aten" else name, function._overloadname
 
 
 def _plain(value: Any) -> Hashable:
@@ -62,6 +70,9 @@ def _plain(value: Any) -> Hashable:
         return tuple(map(_plain, value))
     # 0.0 and -0.0 are equal, and so are 1, 1.0 and True.
     return value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+
+
+_dtype = cache(dtype_name)
 
 
 def _value(tensor: torch.Tensor, is_constant: bool) -> Value:
@@ -74,4 +85,4 @@ def _value(tensor: torch.Tensor, is_constant: bool) -> Value:
             dtype_name(tensor.dtype),
             dense.view(torch.uint8).numpy().tobytes() if (dense.numel() and dense.ndim) else repr(dense.tolist()),
         )
-    return Value(tuple(tensor.shape), dtype_name(tensor.dtype), tensor.numel() * tensor.element_size(), content)
+    return Value(tuple(tensor.shape), _dtype(tensor.dtype), tensor.numel() * tensor.element_size(), content)

@@ -10,7 +10,7 @@ import click
 from graphlens.analyses.compose import MOST_BOXES
 from graphlens.analyses.heat import HEATS
 from graphlens.cli.common import Progress, build_program, force_option, load_saved, progressing, target_options
-from graphlens.errors import DrawError, NoGraphError
+from graphlens.errors import DrawError, MeasureError, NoGraphError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import Target, parse_target
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # A graph of so few nodes is as easy to read raw as folded.
 _FEW_NODES = 25
+_TIMED_RUNS = 3
 _HOW = ("what repeats drawn once", "nothing folded")
 
 
@@ -88,6 +89,8 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         heat = options["heat"]
         if heat == "error":
             heat = _errors(parsed, program, graph, progress)
+        elif heat == "time" and program is not None:
+            graph = _timed(parsed, program, graph, progress)
         wants_frames = any(options[name] != _OF_GRAPHLENS[name] for name in _FOLDS)
         if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
@@ -214,6 +217,18 @@ def _errors(target: Target, program: Program | None, graph: GradGraph, progress:
         raise DrawError(f"{target.text} is a saved graph, which tells no values; name the target it was captured from")
     with user_code(target, "a repeated run"):
         return error_column(measure_accuracy(program, graph, progress=progress))
+
+
+def _timed(target: Target, program: Program, graph: GradGraph, progress: Progress) -> GradGraph:
+    """The graph with the times of both passes; with those it has where the backward pass of a node cannot be timed."""
+    from graphlens.capture.costing import measure_times
+    from graphlens.capture.resolve import user_code
+
+    try:
+        with user_code(target, "a repeated run"):
+            return measure_times(program, graph, _TIMED_RUNS, progress=progress)[0]
+    except MeasureError:
+        return graph
 
 
 def _draw_folded(

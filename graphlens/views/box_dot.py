@@ -201,8 +201,8 @@ def _function(box: SceneBox) -> str:
 
 def _time(item: SceneBox | SceneFrame) -> str:
     """How long the forward ops took, "" where none of them was measured."""
-    if item.forward_ns is None:
+    if item.spent_ns is None:
         return ""
     at_least = "≥ " if item.untimed else ""
     in_all = " in all" if isinstance(item, SceneBox) and item.nodes > 1 else ""
-    return f"{at_least}{seconds_text(item.forward_ns / 1e9)}{in_all}"
+    return f"{at_least}{seconds_text(item.spent_ns / 1e9)}{in_all}"

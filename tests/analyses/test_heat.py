@@ -11,6 +11,7 @@ import graphlens
 from graphlens.analyses.heat import NodeColumn, heat_of
 from graphlens.analyses.scene import Scene
 from graphlens.errors import DrawError, MeasureError
+from graphlens.graph import GradGraph
 from graphlens.views.heat import amount_text, heat_legend, share_text, warmth
 from tests.builders import captured, lesson_loss, small_graph
 from tests.drawing import scene_of, texts
@@ -73,6 +74,20 @@ def test_what_is_made_from_the_graph_itself() -> None:
     assert heat_of(GRAPH, None) is None
     with pytest.raises(MeasureError, match="shading by time"):
         heat_of(small_graph(), "time")
+
+
+def test_time_is_that_of_both_passes_where_both_were_measured() -> None:
+    def timed(forward: int | None, backward: int | None) -> NodeColumn:
+        nodes = [node._replace(forward_ns=forward, backward_ns=backward) for node in GRAPH.nodes]
+        column = heat_of(GradGraph(nodes, GRAPH.edges, GRAPH.saved, GRAPH.inputs, GRAPH.outputs, GRAPH.meta), "time")
+        assert column is not None
+        return column
+
+    assert timed(30, 12).title == "time of both passes"
+    assert set(timed(30, 12).values.values()) == {42}
+    assert set(timed(None, 12).values.values()) == {12}
+    assert timed(30, None).title == "forward time, measured once"
+    assert set(timed(30, None).values.values()) == {30}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_same_program_gives_the_same_bytes(options: list[str]) -> None:
 def test_shaded_by_time() -> None:
     shown = texts(draw(TARGET, "--heat", "time"))
 
-    assert "the larger the share of all forward time, measured once, in percent" in shown
+    assert "the larger the share of all time of both passes, in percent" in shown
     assert re.search(r"Tanh \[2, 4\] saves 32 B each · [\d.]+ [µm]s in all · [\d.]+ %", shown)
     message = refusal("wasteful.json", "--heat", "time")
     assert "shading by time needs the times of the forward ops, and this graph tells none" in message

@@ -307,8 +307,8 @@ def measured(scene: Scene, *times: int | None) -> Scene:
     given = iter(times)
     functions = [box for box in scene.boxes if box.kind == "function"]
     for box in functions:
-        box.forward_ns = next(given, None)
-        box.untimed = 0 if box.forward_ns is not None else box.nodes
+        box.spent_ns = next(given, None)
+        box.untimed = 0 if box.spent_ns is not None else box.nodes
     return scene
 
 
@@ -326,7 +326,7 @@ def test_boxes_show_their_time_where_it_is_known() -> None:
 def test_a_time_of_several_nodes_is_theirs_in_all_and_a_lower_bound_if_some_are_missing() -> None:
     scene = scene_of(WASTEFUL)
     [box] = [box for box in scene.boxes if box.title == "LinalgInvEx" and box.nodes == 50]
-    box.forward_ns, box.untimed = 50_000, 0
+    box.spent_ns, box.untimed = 50_000, 0
     assert "50.0 µs in all" in words_of(scene_dot(scene, Look()))
     box.untimed = 3
     assert "≥ 50.0 µs in all" in words_of(scene_dot(scene, Look()))
@@ -339,7 +339,7 @@ def test_frames_add_their_times_up() -> None:
     frames = [frame for frame in scene_of(graph).frames if frame.nodes > 1]
     assert frames
     for frame in frames:
-        assert (frame.forward_ns, frame.untimed) == (1000 * frame.nodes, 0)
+        assert (frame.spent_ns, frame.untimed) == (1000 * frame.nodes, 0)
 
 
 def test_a_heat_of_which_not_everything_was_measured() -> None:

@@ -16,6 +16,7 @@ from graphlens.units import bytes_text, percent_text
 _WORTH = 0.01  # of all that is kept: copies of less are not worth a finding
 _COPYING = frozenset(("clone", "_to_copy", "lift_fresh_copy"))
 _SAME_ENTRIES = frozenset(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "alias", "detach", "lift_fresh"))
+_PASSING = _COPYING | _SAME_ENTRIES
 
 
 class _Group(NamedTuple):
@@ -54,14 +55,14 @@ def _groups(
     listing: Listing, found: Equalities, telling: Telling, holds: Callable[[int, int, Undone | None], bool]
 ) -> Iterator[_Group]:
     origin, copier = _origins(listing, found)
-    records: dict[int, list[SavedTensor]] = {}
+    records: dict[int, list[SavedTensor]] = {}  # by storage
     for record in telling.savings.graph.saved:
         if record.storage is not None and record.view_bytes == record.storage_bytes:
             records.setdefault(record.storage, []).append(record)
     kept: dict[tuple[int, object, object], dict[int, tuple[int, SavedTensor]]] = {}
     for storage, those in records.items():
         values = {listing.saved.get((record.node, record.slot), -1) for record in those}
-        starts = {origin[value] for value in values if value >= 0}
+        starts = {origin(value) for value in values if value >= 0}
         if -1 in values or len(starts) != 1:
             continue
         kept.setdefault((starts.pop(), those[0].shape, those[0].dtype), {})[storage] = min(values), those[0]
@@ -79,8 +80,8 @@ def _groups(
             yield _Group(start, [same[value] for value in order], copiers)
 
 
-def _origins(listing: Listing, found: Equalities) -> tuple[dict[int, int], dict[int, int]]:
-    """Per value what it was copied from, and the node that copied it; constants made again have one origin."""
+def _origins(listing: Listing, found: Equalities) -> tuple[Callable[[int], int], dict[int, int]]:
+    """Of a value what it was copied from, and the node that copied it; constants made again have one origin."""
     again = {a: b for a, b in found.same.items() if listing.values[a].content is not None}
     for repeat in found.repeats:
         if repeat.step.node is None:
@@ -94,16 +95,14 @@ def _origins(listing: Listing, found: Equalities) -> tuple[dict[int, int], dict[
         return origin.get(value, value)
 
     for step in found.steps:  # each after those that made its inputs
-        result = step.outputs[0] if len(step.outputs) == 1 else None
-        if result is None:
+        if step.op not in _PASSING or not step.inputs or len(step.outputs) != 1:
             continue
-        if step.op not in _COPYING | _SAME_ENTRIES or not step.inputs:
-            continue
-        if listing.values[step.inputs[0]].dtype == listing.values[result].dtype:
+        result = step.outputs[0]
+        if result is not None and listing.values[step.inputs[0]].dtype == listing.values[result].dtype:
             origin[result] = first(step.inputs[0])
             if step.op in _COPYING and step.node is not None:
                 copier[result] = step.node
-    return {value: first(value) for value in range(len(listing.values))}, copier
+    return first, copier
 
 
 def _finding(groups: list[_Group], copied: int, whole: int, listing: Listing, telling: Telling) -> Finding:

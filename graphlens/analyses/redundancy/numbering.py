@@ -76,10 +76,12 @@ def equalities(listing: Listing, holds: Holds) -> Equalities:
     for raw in listing.steps:
         if raw.outputs and raw.outputs[0] is not None:
             read[raw.outputs[0]] = raw
-        step = raw._replace(inputs=tuple(map(found.first, raw.inputs)))
+        step = raw
+        if not found.same.keys().isdisjoint(raw.inputs):
+            step = raw._replace(inputs=tuple(map(found.first, raw.inputs)))
         found.steps.append(step)
         # Two leaves that are filled with the same numbers are two leaves: each has a gradient of its own.
-        is_leaf = any(value in listing.leaves for value in step.outputs)
+        is_leaf = not listing.leaves.keys().isdisjoint(step.outputs)
         if step.is_random or is_leaf or step.op in _UNDECIDED or not step.outputs:
             _keep(found, step)
             continue
@@ -123,7 +125,7 @@ def _keep(found: Equalities, step: Step) -> None:
 
 def _is_followed(step: Step, listing: Listing) -> bool:
     """Whether its result has a gradient: what was cut off on purpose is not the same."""
-    return step.is_tracked and any(value in listing.requiring for value in step.outputs)
+    return step.is_tracked and not listing.requiring.isdisjoint(step.outputs)
 
 
 def _allowed(step: Step, gives: Undone, listing: Listing) -> bool:
@@ -136,5 +138,7 @@ def _allowed(step: Step, gives: Undone, listing: Listing) -> bool:
 
 
 def _all_hold(step: Step, first: Step, holds: Holds) -> bool:
-    pairs = zip(step.outputs, first.outputs, strict=True)
-    return all(a is None or b is None or holds(a, b, None) for a, b in pairs)
+    for a, b in zip(step.outputs, first.outputs, strict=True):
+        if a is not None and b is not None and not holds(a, b, None):
+            return False
+    return True
