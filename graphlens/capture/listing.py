@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,15 +29,28 @@ def _listing(tape: Tape) -> Listing:
     constants &= set(tape.sources)
     leaves = {value: name for name, value in reversed(tape.leaves.items())}
     ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))
+    steps = [_step(call) for call in tape.calls if not call.backward]
+    values = [_OF_THE_BACKWARD_PASS] * len(tape.tensors)
+    for number in {*leaves, *ends, *_values_of(steps)}:
+        values[number] = _value(tape.tensors[number], number in constants and number not in leaves)
     return Listing(
-        [_step(call) for call in tape.calls if not call.backward],
-        [_value(tensor, number in constants and number not in leaves) for number, tensor in enumerate(tape.tensors)],
+        steps,
+        values,
         leaves,
         list(ends),
         frozenset(tape.requiring),
         list(dict.fromkeys(tape.roots.values())),
         tape.saved,
     )
+
+
+_OF_THE_BACKWARD_PASS = Value((), "", 0)  # no step knows it
+
+
+def _values_of(steps: Sequence[Step]) -> Iterator[int]:
+    for step in steps:
+        yield from step.inputs
+        yield from (value for value in step.outputs if value is not None)
 
 
 def _step(call: Call) -> Step:
