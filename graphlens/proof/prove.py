@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import linecache
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +23,8 @@ from graphlens.proof.code import Code, write_code
 from graphlens.proof.keeping import kept_bytes
 from graphlens.proof.simplify import simplify
 from graphlens.proof.trials import first_line, noise, trials
+
+_IDLE_RUNS = 25
 
 
 def prove(
@@ -46,7 +50,7 @@ def prove(
     try:
         simplified = simplify(tape, graph, same)
         code = write_code(simplified, graph, program.name)
-        after = _program(program, trace, tape, code)
+        after = _program(program, trace, tape, code, _compiled(code))
         progress(f"{after.name}: running")
         # What draws random numbers is run again from one and the same state.
         first = _observed(program) if any(call.random for call in tape.calls) else trace
@@ -70,7 +74,7 @@ def prove(
         prediction=Prediction(
             len(simplified.stay),
             kept_bytes(simplified, graph),
-            alone and alone.forward / 1e9,
+            alone and (alone.forward + _idle(program, trace, tape, code)) / 1e9,
             alone and alone.backward / 1e9,
         ),
         bound=_half_of_the_digits(tape, code),
@@ -99,9 +103,20 @@ def _half_of_the_digits(tape: Tape, code: Code) -> float:
     return max((torch.finfo(dtype).eps ** 0.5 for dtype in dtypes if dtype.is_floating_point), default=0.0)
 
 
-def _program(program: Program, trace: Trace, tape: Tape, code: Code) -> Program:
-    """The code as a program on the original's own leaves."""
-    function = _compiled(code)
+def _idle(program: Program, trace: Trace, tape: Tape, code: Code) -> float:
+    """Nanoseconds of a forward pass of the code when there is nothing left to compute."""
+    made = tuple(tape.tensors[value] for value in code.results.values())
+    idle = _program(program, trace, tape, code, lambda *_: made)
+    spent = []
+    for _ in range(_IDLE_RUNS):
+        start = time.perf_counter_ns()
+        idle.forward()
+        spent.append(time.perf_counter_ns() - start)
+    return statistics.median(spent)
+
+
+def _program(program: Program, trace: Trace, tape: Tape, code: Code, function: Callable[..., Any]) -> Program:
+    """The code, as a function, as a program on the original's own leaves."""
     by_value = {value: name for name, value in reversed(tape.leaves.items())}
     leaves = {name: _leaf(program, tape, name) for name in trace.gradients if name in tape.leaves}
     arguments = [
