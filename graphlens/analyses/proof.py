@@ -48,7 +48,8 @@ class Gathered:
 class Trial:
     """Both programs on other inputs: each floating-point leaf changed by a random relative amount.
 
-    `outputs` and `gradients` are the largest relative differences; `failure` says why the inputs
+    `outputs` and `gradients` are the largest relative differences, those of `explained` left out:
+    what is beyond the bound and no more than its noise, see `Proof`. `failure` says why the inputs
     could not be tried.
     """
 
@@ -56,6 +57,7 @@ class Trial:
     outputs: float | None = None
     gradients: float | None = None
     failure: str = ""
+    explained: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

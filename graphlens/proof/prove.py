@@ -69,6 +69,7 @@ def prove(
     comparison = compare_records(*records)
     progress(f"{program.name}: timing what is left, op by op")
     alone = times_alone(simplified)
+    bound = _half_of_the_digits(tape, code)
     return Proof(
         comparison=comparison,
         prediction=Prediction(
@@ -77,11 +78,11 @@ def prove(
             alone and (alone.forward + _idle(program, trace, tape, code)) / 1e9,
             alone and alone.backward / 1e9,
         ),
-        bound=_half_of_the_digits(tape, code),
+        bound=bound,
         gathered=tuple(
             _gathered(tape, row.name) for row in comparison.gradients if (row.a, row.b) == ("value", "none")
         ),
-        trials=tuple(trials(program, after)),
+        trials=tuple(trials(program, after, bound)),
         noise=noise(program, after.leaves),
         calls=len(simplified.calls),
         guards=len(simplified.guards),

@@ -17,8 +17,12 @@ _DRAWS = 3
 Results = dict[str, torch.Tensor]
 
 
-def trials(before: Program, after: Program) -> Iterator[Trial]:
-    """Both programs on changed inputs, as far as the original takes them from its leaves."""
+def trials(before: Program, after: Program, bound: float) -> Iterator[Trial]:
+    """Both programs on changed inputs, as far as the original takes them from its leaves.
+
+    Args:
+        bound: relative differences beyond it are held against what the last digit of the inputs does.
+    """
     if not _can_be_changed(before):
         yield Trial(0.0, failure="the target makes its tensors itself, so that others cannot be put in")
         return
@@ -35,8 +39,20 @@ def trials(before: Program, after: Program) -> Iterator[Trial]:
                 yield Trial(amount, failure=first_line(error))
                 continue
             spread = noise(before, after.leaves)
-        outputs, gradients = (_furthest(expected, found, spread, kind) for kind in ("output", "gradient of"))
-        yield Trial(amount, outputs, gradients)
+        apart = _relative_differences(expected, found)
+        explained = [
+            name
+            for name, (relative, difference) in apart.items()
+            if relative > bound and difference <= ROUNDINGS * spread.get(name, 0.0)
+        ]
+        outputs, gradients = (
+            max(
+                (pair[0] for name, pair in apart.items() if name.startswith(kind) and name not in explained),
+                default=None,
+            )
+            for kind in ("output", "gradient of")
+        )
+        yield Trial(amount, outputs, gradients, explained=tuple(explained))
         return
 
 
@@ -108,18 +124,13 @@ def _changed(leaves: Mapping[str, torch.Tensor], amount: float | None, *, seed: 
                 leaf.copy_(value)
 
 
-def _furthest(expected: Results, found: Results, spread: Mapping[str, float], kind: str) -> float | None:
-    """The largest relative difference of two tensors of one name; one that the last digit explains counts as 0."""
-    worst = None
-    for name in expected.keys() & found.keys():
-        if not name.startswith(kind):
-            continue
+def _relative_differences(expected: Results, found: Results) -> dict[str, tuple[float, float]]:
+    """Of what both have: the largest difference as a share of the tensor's size, and the difference itself."""
+    apart = {}
+    for name in sorted(expected.keys() & found.keys()):
         size, difference = _largest(expected[name]), _largest(expected[name] - found[name])
-        relative = difference / size if size else difference
-        if difference <= ROUNDINGS * spread.get(name, 0.0):
-            relative = 0.0
-        worst = relative if worst is None else max(worst, relative)
-    return worst
+        apart[name] = (difference / size if size else difference, difference)
+    return apart
 
 
 def _largest(tensor: torch.Tensor) -> float:

@@ -98,7 +98,13 @@ def _proof(proof: Proof) -> dict[str, Any]:
             for item in proof.gathered
         },
         "trials": [
-            {"amount": t.amount, "outputs": t.outputs, "gradients": t.gradients, "failure": t.failure or None}
+            {
+                "amount": t.amount,
+                "outputs": t.outputs,
+                "gradients": t.gradients,
+                "failure": t.failure or None,
+                "explained": list(t.explained),
+            }
             for t in proof.trials
         ],
         "noise": dict(proof.noise),

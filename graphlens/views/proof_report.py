@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.counts import Stats
+from graphlens.analyses.findings import listed
 from graphlens.analyses.proof import Proof
 from graphlens.graph import printable
 from graphlens.records import Timing
@@ -111,10 +112,11 @@ def _sentences(proof: Proof) -> Iterator[str]:
             amount = f" changed by {trial.amount:g}" if trial.amount else ""
             yield f"Other inputs{amount}: {trial.failure}."
             continue
+        apart = f", the {listed(trial.explained)} apart" if trial.explained else ""
         worst = [value for value in (trial.outputs, trial.gradients) if value is not None]
         yield (
             f"With other inputs (each number changed by about {trial.amount:g} of its size) outputs and gradients "
-            f"differ by at most {significant(max(worst, default=0.0), 2)} of their size."
+            f"differ by at most {significant(max(worst, default=0.0), 2)} of their size{apart}."
         )
     if proof.guards:
         yield (

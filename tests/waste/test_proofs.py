@@ -13,6 +13,8 @@ import graphlens
 from graphlens.analyses.proof import Proof
 from graphlens.capture.program import subject_program
 from graphlens.proof.prove import prove
+from graphlens.views.proof_report import proof_parts
+from graphlens.views.table import to_text
 from tests.waste.cases import Case, look_into
 from tests.waste.planted import PLANTED
 
@@ -106,6 +108,24 @@ def test_a_gradient_that_is_rounding_and_nothing_else() -> None:
     assert proof.explained == ["gradient of bias"]
     assert proof.holds, proof.failures
     assert 0 < proof.noise["gradient of bias"] < 1e-12
+    (trial,) = proof.trials
+    assert trial.explained == ("gradient of bias",)
+    assert trial.gradients is not None
+    assert trial.gradients < 1e-12  # the other gradient's own difference
+    told = " ".join(to_text(proof_parts(proof, 80), width=80).split())
+    assert "moves by" in told
+    assert "of their size, the gradient of bias apart." in told
+
+
+def test_a_difference_within_the_bound_is_told_as_it_is() -> None:
+    """However small it is, and though the last digit of the inputs would explain it."""
+    looked = look_into(subject_program(graphlens.lesson("wasteful", n=200)))
+    proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, repeats=1)
+    (trial,) = proof.trials
+
+    assert trial.explained == ()
+    assert trial.outputs is not None
+    assert 0 < trial.outputs < proof.bound
 
 
 def test_noise_does_not_excuse_what_is_wrong() -> None:
