@@ -39,14 +39,14 @@ def _name(told: Told) -> str:
 
 
 def _ill_conditioned(told: Told) -> str:
-    matrix = f"{told['rows']:,} × {told['columns']:,} matrix"
+    matrix = f"matrix of {told['rows']:,} × {told['columns']:,}"
     kappa = f"κ₂ {'of at least' if told['at_least'] else '='} {_short(told['kappa'])}"
     expected = f"κ·u = {_short(told['expected'])}"
     if told["expected_from_input"] > told["expected"]:
         expected = f"κ times that of its input = {_short(told['expected_from_input'])}"
     observed = "no digit right" if told["after"] is None else f"relative error {_short(told['after'])}"
     limit = f"{expected} or more" if told["at_least"] else f"up to some {expected}"
-    return f"of a {matrix} with {kappa} loses {_lost(told)}: {observed}, where {limit} is to be expected"
+    return f"on a {matrix} with {kappa} loses {_lost(told)}: {observed}, where {limit} is to be expected"
 
 
 def _cancellation(told: Told) -> str:
