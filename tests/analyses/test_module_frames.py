@@ -529,7 +529,7 @@ def test_boxes_know_their_lines_and_times() -> None:
     boxes = {box.title: box for box in scene_of(graph).boxes}
 
     assert [str(line) for line in boxes["Mul"].lines] == ["lib/scale.py:7 (forward)"]
-    assert (boxes["Mul"].forward_ns, boxes["Exp"].forward_ns, boxes["Exp"].untimed) == (1_000, None, 1)
+    assert (boxes["Mul"].spent_ns, boxes["Exp"].spent_ns, boxes["Exp"].untimed) == (1_000, None, 1)
     assert boxes["Sum"].lines == boxes["x"].lines == ()
     closed = next(box for box in scene_of(recorded(Net(6), GROWING), depth=0).boxes if box.kind == "closed")
     assert [line.function for line in closed.lines] == ["Block.forward"]
