@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 
 from graphlens.lessons.chain import Chain, Efficient, Hoisted, Severed, Wasteful
-from graphlens.lessons.data import symmetric_matrix, vector
+from graphlens.lessons.data import conditioned_matrix, symmetric_matrix, vector
 from graphlens.lessons.soft_threshold import FORMS, SoftThreshold
 from graphlens.subject import Subject
 
@@ -32,13 +33,15 @@ def _chain_lesson(name: str, module: type[Chain]) -> Callable[..., Subject]:
         seed_M: int = 0,
         dtype: str = "float64",
         form: str = "branching",
+        cond: float | None = None,
     ) -> Subject:
         for label, value, least in (("d", d, 1), ("seed_A", seed_A, 0), ("seed_M", seed_M, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{label} must be a whole number ≥ {least}, got {value!r}")
         kind = _dtype(dtype)
         x = vector(d).to(kind).requires_grad_()
-        A = symmetric_matrix(d, seed_A).to(kind).requires_grad_()
+        A = (symmetric_matrix(d, seed_A) if cond is None else _conditioned(d, seed_A, cond, kind)).to(kind)
+        A.requires_grad_()
         M0 = symmetric_matrix(d, seed_M).to(kind)
 
         def phi(g: torch.Tensor) -> torch.Tensor:
@@ -60,6 +63,20 @@ FACTORIES: dict[str, Callable[..., Subject]] = {
     "efficient": _chain_lesson("efficient", Efficient),
     "severed": _chain_lesson("severed", Severed),
 }
+
+
+def _conditioned(d: int, seed: int, cond: float, kind: torch.dtype) -> torch.Tensor:
+    """A with the condition number asked for, as far as its format can hold it."""
+    if isinstance(cond, bool) or not isinstance(cond, (int, float)) or not 1 <= cond < math.inf:
+        raise ValueError(f"cond must be a finite number ≥ 1, got {cond!r}")
+    # Rounding the entries changes the smallest eigenvalue by about u·κ of itself.
+    most = 0.01 / torch.finfo(kind).eps
+    if cond > most:
+        name = str(kind).removeprefix("torch.")
+        raise ValueError(f"cond must be at most {most:.2g} in {name}, where rounded entries change it, got {cond!r}")
+    if d == 1 and cond != 1:
+        raise ValueError(f"cond must be 1 where d = 1, as the matrix is a number, got {cond!r}")
+    return conditioned_matrix(d, seed, cond)
 
 
 def _dtype(name: str) -> torch.dtype:
