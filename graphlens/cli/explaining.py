@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -35,6 +36,7 @@ from graphlens.targets import parse_target
     show_default=True,
     help="Where true values come from, for the topic rounding.",
 )
+@click.option("--plot", metavar="FILE", help="Plot the error along the rounds of loops: .svg, .png or .pdf.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Timed runs of each kind.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def explain(
@@ -46,6 +48,7 @@ def explain(
     proves: bool,
     output: Path | None,
     reference: str,
+    plot: str | None,
     repeats: int,
     force: bool,
 ) -> None:
@@ -62,6 +65,7 @@ def explain(
     chosen = [topic for topic in ("gradients", "waste", "rounding") if not topics or topic in topics]
     if (proves or output is not None) and "waste" not in chosen:
         raise click.UsageError("--prove goes with the topic waste; name it with --only, or leave --only out")
+    kind = _plot_kind(plot, chosen, force=force)
     if output is not None:
         if output.suffix != ".py":
             raise click.UsageError(f"the shorter program is written as .py, not {output.suffix or output.name}")
@@ -84,10 +88,30 @@ def explain(
         if proof is None or not proof.code:
             raise ProofError(f"{target}: no shorter program can be written: {proof.refusal if proof else 'no graph'}")
         write_bytes(output, proof.code.encode(), force=force)
+    if plot is not None and explanation.accuracy is not None:
+        from graphlens.views.error_plot import plot_errors
+
+        title = f"{target}: the error of what each round hands on"
+        write_bytes(plot, plot_errors(explanation.accuracy, kind, title=title), force=force)
     if as_json:
         click.echo(to_json(explain_document(explanation)))
     else:
         click.echo(explain_report(explanation, steps=_steps(target, explanation.proof is not None), **page()), nl=False)
+
+
+def _plot_kind(plot: str | None, topics: Sequence[str], *, force: bool) -> str:
+    """The format of the plot; what cannot be plotted is refused before anything runs."""
+    from graphlens.files import check_writable
+
+    if plot is None:
+        return ""
+    if "rounding" not in topics:
+        raise click.UsageError("--plot goes with the topic rounding; name it with --only, or leave --only out")
+    kind = Path(plot).suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png", "pdf"):
+        raise click.UsageError(f"a plot is written as one of .svg, .png, .pdf, not {plot}")
+    check_writable(plot, force=force)
+    return kind
 
 
 def _steps(target: str, is_proved: bool) -> list[str]:

@@ -17,7 +17,7 @@ from graphlens.analyses.sweep_points import Gap, Point, Side, Sweep, is_numeric
 from graphlens.graph import printable
 from graphlens.records import Timing
 from graphlens.units import bytes_text, count_text, seconds_text, significant
-from graphlens.views.opening import NOT_MEASURED
+from graphlens.views.opening import NOT_MEASURED, options_text
 from graphlens.views.table import heading, paragraph, table, to_text
 
 _LONGEST_NAME = 12  # of a target, in a column of its own
@@ -66,7 +66,7 @@ def _opening(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     same = [options for k, options in enumerate(per_side) if options not in per_side[:k]]
     for number, options in enumerate(same):
         lead = f"{sweep.names[number]}: " if len(same) > 1 else ""
-        fixed = " ".join(f"{key}={value}" for key, value in options.items() if key not in _varied(sweep))
+        fixed = options_text({key: value for key, value in options.items() if key not in _varied(sweep)})
         if fixed:
             yield paragraph(printable(lead + fixed), width=width)
     for number, name in enumerate(sweep.names):

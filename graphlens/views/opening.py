@@ -21,8 +21,13 @@ def opening(title: str, graph: GradGraph | None, threads: Any, width: int) -> It
         facts.append(f"{threads} thread{'s' if threads != 1 else ''}")
     yield heading(printable(title), ", ".join(fact for fact in facts if fact), width=width)
     options = {} if graph is None else graph.meta.get("options", {})
-    if isinstance(options, Mapping) and options:
-        yield paragraph(" ".join(printable(f"{key}={value}") for key, value in options.items()), width=width)
+    if isinstance(options, Mapping) and (text := options_text(options)):
+        yield paragraph(text, width=width)
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """ "n=100 d=5"; what is None was not asked for."""
+    return " ".join(printable(f"{key}={value}") for key, value in options.items() if value is not None)
 
 
 def next_steps(*commands: str) -> RenderableType:

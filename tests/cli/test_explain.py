@@ -236,3 +236,25 @@ def test_an_unknown_reference_is_refused() -> None:
 
     assert done.code == 2
     assert "'auto', 'exact', 'float64', 'sample'" in done.err
+
+
+def test_the_errors_along_a_loop_are_plotted(tmp_path: Path) -> None:
+    path = tmp_path / "errors.svg"
+    result = run_cli("explain", "wasteful", "--set", "n=20", "--only", "rounding", "--quiet", "--plot", str(path))
+    assert result.code == 0, result.err
+    assert "forward pass: systematic" in path.read_text(encoding="utf-8")
+    again = run_cli("explain", "wasteful", "--set", "n=20", "--only", "rounding", "--quiet", "--plot", str(path))
+    assert again.code == 2  # it is not written over
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--only", "waste", "--plot", "errors.svg"), "--plot goes with the topic rounding"),
+        (("--plot", "errors.txt"), "one of .svg, .png, .pdf"),
+    ],
+)
+def test_plots_that_are_refused(options: tuple[str, ...], message: str) -> None:
+    result = run_cli("explain", "wasteful", *options)
+    assert result.code == 2
+    assert message in result.err

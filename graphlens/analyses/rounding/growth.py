@@ -12,6 +12,7 @@ from graphlens.analyses.rounding.laws import (
     AMPLIFIED,
     DRIFT,
     FROZEN,
+    NEUTRAL,
     RANDOM,
     SYSTEMATIC,
     UNCLEAR,
@@ -67,7 +68,9 @@ def _is_told(loop: LoopErrors, law: Law, relative: float) -> bool:
         made = max(float(split.systematic[-1]), float(split.rounding[-1]))
         if made < FEW * loop.error[-1] and law.verdict != FROZEN:
             return False  # it was there before the loop
-    if law.verdict == UNCLEAR:
+    # Where the values themselves grow or fade, so do errors: a few units in the last place are nothing to tell.
+    is_scaled = split is not None and abs(float(split.gain[-1])) > NEUTRAL
+    if law.verdict == UNCLEAR or (is_scaled and law.verdict != FROZEN):
         return is_lost(relative, loop.unit)
     return law.verdict != RANDOM or loop.rounds >= _MANY
 

@@ -25,7 +25,7 @@ _LEANING = 3.0  # times what as many roundings of random sign come to: a chance 
 _CANCELLED = 0.2  # of what as many roundings of random sign come to
 _STILL = 0.01  # by which a round may turn a small change where it counts as handing it on
 _SATURATED = 0.1  # of the true value: an error so large grows no longer by the law of small ones
-_NEUTRAL = math.log(2.0)  # of the gain: beyond it growth is no matter of a power
+NEUTRAL = math.log(2.0)  # of the gain: beyond it growth is no matter of a power
 _FIRST_ORDER = 0.5  # of an error that first order may leave out
 _FITTED = 60  # points
 
@@ -210,7 +210,7 @@ def _per_round(logarithms: Array, over: int) -> float | None:
 
 def _power(loop: LoopErrors) -> Power | None:
     """The error as a power of the round, on points at even distances of the logarithm."""
-    if loop.error is None or (loop.split is not None and abs(loop.split.gain[-1]) > _NEUTRAL):
+    if loop.error is None or (loop.split is not None and abs(loop.split.gain[-1]) > NEUTRAL):
         return None
     if loop.split is not None and loop.split.inherited[-1] > _SATURATED * loop.error[-1]:
         return None  # most of it was there before
