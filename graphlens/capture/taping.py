@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphlens.capture.backward import walk_again
+from graphlens.capture.memories import Look, Memory, Write, address_of, extent_of, fills, look_of
+from graphlens.capture.op_facts import facts_of
 from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
 from graphlens.capture.reads import Reads
 from graphlens.capture.release import drain
@@ -72,96 +71,13 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
     return tape
 
 
-class _Facts(NamedTuple):
-    """What an op does to its arguments."""
-
-    writes: tuple[int | str, ...]  # positions and names of the arguments written to
-    function: OpOverload | None  # the op that returns the result instead
-    out: tuple[str, ...]  # of the arguments written to, those that are not read
-    random: bool
-    returns: int
-    needed: tuple[int, ...]  # positions of the arguments that must be tensors
-
-
-@cache
-def _facts(func: OpOverload) -> _Facts:
-    schema = func._schema
-    writes: list[int | str] = []
-    out = []
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            writes.append(argument.name if argument.kwarg_only else position)
-            if argument.kwarg_only:
-                out.append(argument.name)
-    random = torch.Tag.nondeterministic_seeded in func.tags
-    needed = [place for place, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor"]
-    return _Facts(
-        tuple(writes),
-        _functional(func, out) if writes else func,
-        tuple(out),
-        random,
-        len(schema.returns),
-        tuple(needed),
-    )
-
-
-def _functional(func: OpOverload, out: Sequence[str]) -> OpOverload | None:
-    """The overload that takes the same arguments and writes into none of them."""
-    name = func._schema.name.rpartition("::")[2]
-    wanted = [(item.name, str(item.type)) for item in func._schema.arguments if item.name not in out]
-    for candidate in dict.fromkeys((name.removesuffix("_"), name)):
-        packet = getattr(getattr(torch.ops, func.namespace), candidate, None)
-        for overload in packet.overloads() if packet is not None else ():
-            found = getattr(packet, overload)
-            arguments = found._schema.arguments
-            writing = any(item.alias_info is not None and item.alias_info.is_write for item in arguments)
-            if not writing and [(item.name, str(item.type)) for item in arguments] == wanted:
-                return found  # type: ignore[no-any-return]
-    return None
-
-
-_Key = tuple[Any, ...] | None
-
-
-class _Write(NamedTuple):
-    value: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-
-
-@dataclass
-class _Memory:
-    """What is known of one storage.
-
-    Attributes:
-        values: the values that are in it now, by the look of their tensors.
-        detached: the same for tensors that were cut off from the graph of one that looks the same.
-        first: the first value of each look.
-        live: of these, and of older ones whose place was not written to, those whose tensor on the
-            tape lies in this storage still.
-        cover: a value that fills it all, with its tensor; what was written later is in `writes`.
-        is_flat: whether the cover is a vector that was made to be one.
-        source: its first value, if that is a source.
-    """
-
-    values: dict[_Key, int] = field(default_factory=dict)
-    detached: dict[_Key, int] = field(default_factory=dict)
-    first: dict[_Key, int] = field(default_factory=dict)
-    live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
-    cover: tuple[int, torch.Tensor] | None = None
-    source: int | None = None
-    is_flat: bool = False
-    writes: list[_Write] = field(default_factory=list)
-
-
 class _Taping(TorchDispatchMode):
     """Writes a tape while ops run. It keeps their tensors, so that a storage's address is its name."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
-        self.memories: dict[int, _Memory] = {}
+        self.memories: dict[int, Memory] = {}
         self.others: dict[int, tuple[int, torch.Tensor]] = {}  # without a storage: by id
         self.backward = False
         self.current: int | None = None
@@ -212,11 +128,11 @@ class _Taping(TorchDispatchMode):
         return number
 
     def _value(self, tensor: torch.Tensor) -> int:
-        key = _look(tensor)
+        key = look_of(tensor)
         if key is None:
             found = self.others.get(id(tensor))
             return found[0] if found else self._new(tensor, is_source=True)
-        memory = self.memories.get(_address(tensor))
+        memory = self.memories.get(address_of(tensor))
         if memory is None:
             return self._new(tensor, is_source=True)
         number = memory.values.get(key)
@@ -228,14 +144,14 @@ class _Taping(TorchDispatchMode):
 
     def first_value(self, tensor: torch.Tensor) -> int:
         """The number that a tensor had when it was first seen, for a leaf: nothing writes to it."""
-        key = _look(tensor)
-        found = self.memories.get(_address(tensor)) if key is not None else None
+        key = look_of(tensor)
+        found = self.memories.get(address_of(tensor)) if key is not None else None
         return self.value(tensor) if found is None else found.first.get(key) or self.value(tensor)
 
     def known(self, tensor: torch.Tensor) -> int | None:
         """The number of the value that a tensor has now, if it has been seen."""
-        key = _look(tensor)
-        memory = self.memories.get(_address(tensor)) if key is not None else None
+        key = look_of(tensor)
+        memory = self.memories.get(address_of(tensor)) if key is not None else None
         return None if memory is None else memory.values.get(key)
 
     def _new(self, tensor: torch.Tensor, *, is_source: bool = False) -> int:
@@ -243,21 +159,21 @@ class _Taping(TorchDispatchMode):
         self.tape.tensors.append(tensor.detach())
         if is_source:
             self.tape.sources.append(number)
-        key = _look(tensor)
+        key = look_of(tensor)
         if key is None:
             self.others[id(tensor)] = number, tensor
             return number
-        memory = self.memories.setdefault(_address(tensor), _Memory())
+        memory = self.memories.setdefault(address_of(tensor), Memory())
         if is_source and not memory.first:
             memory.source = number
         memory.values[key] = number
         memory.first.setdefault(key, number)
-        memory.live[number] = _extent(tensor)
-        if memory.cover is None and not memory.writes and _fills(tensor):
+        memory.live[number] = extent_of(tensor)
+        if memory.cover is None and not memory.writes and fills(tensor):
             memory.cover, memory.is_flat = (number, self.tape.tensors[number]), False
         return number
 
-    def _read_again(self, tensor: torch.Tensor, memory: _Memory, key: _Key) -> int:
+    def _read_again(self, tensor: torch.Tensor, memory: Memory, key: Look) -> int:
         """The value of a tensor whose memory was written to through another one."""
         if memory.cover is None or memory.cover[1].dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
             if memory.writes or memory.cover is None:
@@ -271,10 +187,10 @@ class _Taping(TorchDispatchMode):
         number = len(tensors) - 1
         self._note(aten.as_strided.default, (Ref(flat), *place), (number,))
         memory.values[key] = number
-        memory.live[number] = _extent(tensor)
+        memory.live[number] = extent_of(tensor)
         return number
 
-    def _flat(self, memory: _Memory) -> int:
+    def _flat(self, memory: Memory) -> int:
         """The whole storage as a vector, with all that was written to it."""
         assert memory.cover is not None
         number, cover = memory.cover
@@ -328,7 +244,7 @@ class _Taping(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         seq = None if self.backward else _sequence_number() - 1
-        facts = _facts(func)
+        facts = facts_of(func)
         written = [kwargs.get(place) if isinstance(place, str) else args[place] for place in facts.writes]
         targets = [tensor for tensor in flat_outputs(written) if isinstance(tensor, torch.Tensor)]
         skipped = {id(tensor) for tensor in targets} if facts.out else set()
@@ -350,7 +266,7 @@ class _Taping(TorchDispatchMode):
                 self._after_write(tensor)
             self.tape.opaque[str(func)] += 1
             return made
-        if func is aten.detach.default and args[0].requires_grad and _look(made) is not None:
+        if func is aten.detach.default and args[0].requires_grad and look_of(made) is not None:
             outputs: tuple[int | None, ...] = (self._cut_off(made),)
             self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
             return made
@@ -368,7 +284,7 @@ class _Taping(TorchDispatchMode):
 
     def _laid_out(self, args: Sequence[Any], known: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of `as_strided`, which goes by the layout in memory, for a vector of all of that memory."""
-        memory = self.memories.get(_address(args[0])) if _look(args[0]) is not None else None
+        memory = self.memories.get(address_of(args[0])) if look_of(args[0]) is not None else None
         if memory is None or memory.cover is None or memory.cover[1].dtype is not args[0].dtype:
             return known
         offset = args[3] if len(args) > 3 and args[3] is not None else int(args[0].storage_offset())
@@ -396,7 +312,7 @@ class _Taping(TorchDispatchMode):
 
     def _cut_off(self, tensor: torch.Tensor) -> int:
         """A new value that only tensors without a gradient have; the others keep theirs."""
-        memory, key = self.memories[_address(tensor)], _look(tensor)
+        memory, key = self.memories[address_of(tensor)], look_of(tensor)
         kept = memory.values.get(key)
         number = self._new(tensor)
         memory.detached[key] = number
@@ -406,13 +322,13 @@ class _Taping(TorchDispatchMode):
 
     def _before_write(self, tensor: torch.Tensor) -> None:
         """Copy the values that are about to be overwritten."""
-        memory = self.memories.get(_address(tensor)) if _look(tensor) is not None else None
+        memory = self.memories.get(address_of(tensor)) if look_of(tensor) is not None else None
         if memory is None:
             return
         if memory.source is not None:
             self.tape.written.append(memory.source)
             memory.source = None
-        first, last = _extent(tensor)
+        first, last = extent_of(tensor)
         for number, (low, high) in list(memory.live.items()):
             if low <= last and first <= high:
                 copy = self.tape.tensors[number].clone()
@@ -423,55 +339,18 @@ class _Taping(TorchDispatchMode):
 
     def _after_write(self, tensor: torch.Tensor, *, is_source: bool = True) -> int:
         """The value that a tensor has after it was written to."""
-        if _look(tensor) is None:
+        if look_of(tensor) is None:
             self.others.pop(id(tensor), None)
             return self._new(tensor, is_source=is_source)
-        memory = self.memories.setdefault(_address(tensor), _Memory())
+        memory = self.memories.setdefault(address_of(tensor), Memory())
         # What does not overlap keeps its value.
         memory.values = {key: number for key, number in memory.values.items() if number in memory.live}
         memory.detached = {key: number for key, number in memory.detached.items() if number in memory.live}
-        if _fills(tensor):
+        if fills(tensor):
             memory.cover, memory.writes = None, []
             return self._new(tensor, is_source=is_source)
         number = self._new(tensor, is_source=is_source)
         if memory.cover is not None and memory.cover[0] == number:
             memory.cover = None
-        memory.writes.append(_Write(number, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())))
+        memory.writes.append(Write(number, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())))
         return number
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _look(tensor: torch.Tensor) -> _Key:
-    """What tells tensors in one storage apart; None for a tensor without a storage of its own."""
-    with contextlib.suppress(NotImplementedError, RuntimeError):
-        if tensor.layout is torch.strided and tensor.untyped_storage().nbytes():
-            return (
-                tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_conj(),
-                tensor.is_neg(),
-            )  # fmt: skip
-    return None
-
-
-def _extent(tensor: torch.Tensor) -> tuple[int, int]:
-    """The first and the last byte of the storage that belong to the tensor."""
-    start = int(tensor.storage_offset())
-    steps = sum(int(size - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    size = tensor.element_size()
-    return start * size, (start + steps + 1) * size - 1
-
-
-def _fills(tensor: torch.Tensor) -> bool:
-    """Whether the tensor is all of its storage, each entry once."""
-    if tensor.storage_offset() or tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
-        return False
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True

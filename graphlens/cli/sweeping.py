@@ -278,8 +278,9 @@ def point_text(options: Mapping[str, Any]) -> str:
 
 def _show(found: Sweep, output: str | None, kind: str, *, as_json: bool, as_csv: bool, force: bool) -> None:
     from graphlens.analyses.growth import laws
-    from graphlens.views.documents import sweep_document, to_json
+    from graphlens.views.documents import to_json
     from graphlens.views.growth_report import growth_csv, growth_report
+    from graphlens.views.sweep_document import sweep_document
 
     if output is not None:
         from graphlens.views.growth_plot import plot_growth

@@ -14,15 +14,13 @@ from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding
-from graphlens.analyses.growth import Law
 from graphlens.analyses.memory import Growth, Memory
 from graphlens.analyses.proof import Proof
-from graphlens.analyses.sweep_points import Gap, Point, Sweep
 from graphlens.analyses.timeline import Flame
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.memory_report import objects_bytes
-from graphlens.views.plain import number
+from graphlens.views.plain import evidence, number, timing
 from graphlens.views.rounding_document import accuracy_document, nearness_document
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def run_document(run: RunRecord) -> dict[str, Any]:
         "outputs": {name: _tensor(value) for name, value in run.outputs.items()},
         "loss": number(run.loss),
         "gradients": {name: _gradient(gradient) for name, gradient in run.gradients.items()},
-        "time": {"forward": _timing(run.forward), "backward": _timing(run.backward)},
+        "time": {"forward": timing(run.forward), "backward": timing(run.backward)},
         "threads": run.threads,
         "nodes": None if run.graph is None else len(run.graph),
         "notes": list(run.notes),
@@ -69,7 +67,7 @@ def explain_document(explanation: Explanation) -> dict[str, Any]:
         "nodes": None if explanation.graph is None else len(explanation.graph),
         "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in explanation.verdicts],
         "findings": [_finding(finding) for finding in explanation.findings],
-        "time": {"backward": None if run is None else _timing(run.plain)},
+        "time": {"backward": None if run is None else timing(run.plain)},
         "proof": None if proof is None else _proof(proof),
         "accuracy": None if explanation.accuracy is None else accuracy_document(explanation.accuracy),
         "threads": explanation.threads,
@@ -128,18 +126,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "nodes": list(where.nodes),
             "callers": list(where.callers),
         },
-        "evidence": _evidence(finding.evidence),
+        "evidence": evidence(finding.evidence),
         "fix": finding.fix,
     }
-
-
-def _evidence(value: Any) -> Any:
-    """Evidence as JSON can hold it."""
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, Mapping):
-        return {str(key): _evidence(item) for key, item in value.items()}
-    return [_evidence(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def stats_document(target: str, stats: Stats) -> dict[str, Any]:
@@ -173,7 +162,7 @@ def cost_document(target: str, costs: CostTable, run: CostRun, findings: Sequenc
         "by": costs.by,
         "rows": [_cost(row) for row in costs.rows],
         "total": _cost(costs.total),
-        "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
+        "backward": {"plain": timing(run.plain), "hooked": timing(run.hooked), "coverage": run.coverage},
         "hook_ns": run.hook_ns,
         "around_ns": {"before": run.before_ns, "after": run.after_ns},
         "findings": [_finding(finding) for finding in findings],
@@ -225,7 +214,7 @@ def timeline_document(target: str, file: str, graph: GradGraph, flame: Flame, ru
         "nodes": len(graph),
         "bars": len(flame.bars),
         "backward_ns": flame.total,
-        "backward": {"plain": _timing(run.plain), "hooked": _timing(run.hooked), "coverage": run.coverage},
+        "backward": {"plain": timing(run.plain), "hooked": timing(run.hooked), "coverage": run.coverage},
         "hook_ns": run.hook_ns,
         "around_ns": {"before": run.before_ns, "after": run.after_ns},
     }
@@ -261,7 +250,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
         "truth": nearness_document(comparison.nearness),
         "time": {"forward": _times(a.forward, b.forward), "backward": _times(a.backward, b.backward)},
         "why": [
-            {"code": reason.code, "claim": reason.claim, "evidence": _evidence(reason.evidence)}
+            {"code": reason.code, "claim": reason.claim, "evidence": evidence(reason.evidence)}
             for reason in comparison.reasons
         ]
         + [
@@ -274,103 +263,6 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
             for budget in budgets
         },
     }
-
-
-def sweep_document(sweep: Sweep, laws: Sequence[Law]) -> dict[str, Any]:
-    """`graphlens sweep --json`. Bytes and seconds; null where not measured, or where no law can be claimed."""
-    return {
-        "target": sweep.names[0],
-        "against": sweep.names[1] if len(sweep.names) > 1 else None,
-        "over": {key: [_option(value) for value in values] for key, values in sweep.over.items()},
-        "set": [{key: _option(value) for key, value in chosen.items()} for chosen in sweep.settings],
-        "repeats": sweep.repeats,
-        "jobs": sweep.jobs,
-        "versions": dict(sweep.versions),
-        "points": [_point(point) for point in sweep.points],
-        "laws": [_law(law, sweep.names) for law in laws],
-        "notes": list(sweep.notes),
-    }
-
-
-def _point(point: Point) -> dict[str, Any]:
-    sides = [
-        {
-            "nodes": side.nodes,
-            "edges": side.edges,
-            "depth": side.depth,
-            "saved_storage_bytes": side.saved,
-            "not_available": side.unsized,
-            "time": {"forward": _timing(side.forward), "backward": _timing(side.backward)},
-            "loss": number(side.loss),
-            "threads": side.threads,
-            "options": _evidence(side.options),
-            "notes": list(side.notes),
-        }
-        for side in point.sides
-    ]
-    return {
-        "options": {key: _option(value) for key, value in point.options.items()},
-        "failure": point.failure or None,
-        "kept": point.is_kept,
-        "target": sides[0] if sides else None,
-        "against": sides[1] if len(sides) > 1 else None,
-        "output": _gap(point.output),
-        "gradient": _gap(point.gradient),
-    }
-
-
-def _gap(gap: Gap | None) -> dict[str, Any] | None:
-    if gap is None:
-        return None
-    return {
-        "max_abs_diff": gap.max_abs,
-        "relative": gap.relative,
-        "one_sided": {name: number(size) for name, size in gap.one_sided.items()},
-        "note": gap.note,
-    }
-
-
-def _law(law: Law, names: Sequence[str]) -> dict[str, Any]:
-    power, line = law.power, law.line
-    return {
-        "quantity": law.quantity.key,
-        "unit": law.quantity.unit or None,
-        "target": None if law.side is None else names[law.side],
-        "over": law.over,
-        "where": {key: _option(value) for key, value in law.where.items()},
-        "points": law.points,
-        "constant": law.constant,
-        "power": None
-        if power is None
-        else {
-            "exponent": number(power.exponent),
-            "standard_error": number(power.error),
-            "factor": number(power.factor),
-            "r_squared": power.r_squared,
-            "points": power.points,
-            "from": power.low,
-            "to": power.high,
-        },
-        "line": None
-        if line is None
-        else {
-            "slope": number(line.slope),
-            "slope_error": number(line.slope_error),
-            "intercept": number(line.intercept),
-            "intercept_error": number(line.intercept_error),
-            "r_squared": line.r_squared,
-            "points": line.points,
-            "from": line.low,
-            "to": line.high,
-            "exact": line.is_exact,
-        },
-        "note": law.note,
-    }
-
-
-def _option(value: Any) -> Any:
-    """An option's value as JSON can hold it; what it cannot hold, as Python writes it."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
 
 
 def _side(run: RunRecord, stats: Stats | None) -> dict[str, Any]:
@@ -399,13 +291,7 @@ def _difference(row: Difference) -> dict[str, Any]:
 
 def _times(a: Timing | None, b: Timing | None) -> dict[str, Any]:
     ratio = a.median / b.median if a is not None and b is not None else None
-    return {"a": _timing(a), "b": _timing(b), "ratio": ratio}
-
-
-def _timing(timing: Timing | None) -> dict[str, Any] | None:
-    if timing is None:
-        return None
-    return {"median": timing.median, "min": timing.min, "max": timing.max, "repeats": timing.repeats}
+    return {"a": timing(a), "b": timing(b), "ratio": ratio}
 
 
 def _saved(total: Row) -> dict[str, Any]:

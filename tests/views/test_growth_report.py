@@ -12,8 +12,9 @@ from graphlens.analyses.fits import Line
 from graphlens.analyses.growth import laws
 from graphlens.analyses.sweep_points import Gap, Point, Side, Sweep
 from graphlens.records import Timing
-from graphlens.views.documents import sweep_document, to_json
+from graphlens.views.documents import to_json
 from graphlens.views.growth_report import exact_text, growth_csv, growth_report, r_squared_text, range_text, with_error
+from graphlens.views.sweep_document import sweep_document
 
 
 def side(n: int, slow: bool, name: str = "") -> Side:
