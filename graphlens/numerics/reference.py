@@ -6,12 +6,18 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from graphlens.capture.tape import Tape
 from graphlens.numerics.exact import Exact
 from graphlens.numerics.shadow import Shadow, difference, doubles_of, is_number
 
 Doubles = npt.NDArray[np.float64]
+
+# How well an error has to be known to be told: to this part of the largest one in its tensor, or to this part of
+# what rounding the tensor's largest entry makes. A wide ball around a right value is no error.
+_OF_THE_ERROR = 1e-3
+_OF_A_ROUNDING = 1e-3
 
 
 class Reference(Protocol):
@@ -26,7 +32,7 @@ class Reference(Protocol):
         """Bits."""
 
     def error(self, value: int) -> Doubles | None:
-        """The run's value less the true one; NaN in entries that are not known, None where none is."""
+        """The run's value less the true one; NaN in entries that are not known well enough, None where none is."""
 
     def truth(self, value: int) -> Doubles | None:
         """The true value, rounded once to float64; in the same way."""
@@ -51,10 +57,23 @@ class ExactReference:
 
     def error(self, value: int) -> Doubles | None:
         if value not in self._errors:
-            balls = self.exact.values.get(value)
-            found = None if balls is None else balls.error_of(self._tape.tensors[value])
+            found = self._error(value)
             self._errors[value] = None if found is None or (found.size and np.isnan(found).all()) else found
         return self._errors[value]
+
+    def _error(self, value: int) -> Doubles | None:
+        balls = self.exact.values.get(value)
+        if balls is None:
+            return None
+        tensor = self._tape.tensors[value]
+        found = balls.error_of(tensor)
+        if not found.size or not tensor.is_floating_point():
+            return found
+        size = np.abs(tensor.detach().double().numpy())
+        rounding = torch.finfo(tensor.dtype).eps / 2 * float(size[np.isfinite(size)].max(initial=0.0))
+        known = np.abs(found[np.isfinite(found)]).max(initial=0.0)
+        enough = max(_OF_THE_ERROR * known, _OF_A_ROUNDING * rounding)
+        return np.where(balls.radius() <= enough, found, np.nan)
 
     def truth(self, value: int) -> Doubles | None:
         balls = self.exact.values.get(value)

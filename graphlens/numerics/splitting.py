@@ -13,7 +13,6 @@ from torch.autograd import forward_ad
 
 from graphlens.accuracy import Origin, Split
 from graphlens.numerics.loops import Loop
-from graphlens.numerics.quantities import unit_roundoff
 from graphlens.numerics.shadow import is_float
 from graphlens.numerics.study import Study
 from graphlens.numerics.tangents import Change, pushed
@@ -22,22 +21,13 @@ INHERITED, SYSTEMATIC, ROUNDING, INJECTED, PROBE = range(5)
 _SAMPLED = 5  # rounds in which the ops are looked at one by one
 _MOST_OPS = 16  # ops that are looked at: those that round most, relative to their results
 
-_RADIUS = 1e-3  # of an error: how well it has to be known
-_NEGLIGIBLE = 1e-3  # of a unit roundoff
-
 Changes = dict[int, torch.Tensor]  # by value; what is missing is 0
 
 
 def known_error(study: Study, value: int) -> npt.NDArray[np.float64] | None:
-    """The error of a value; None where the reference does not know it, or not well enough."""
+    """The error of a value; None where the reference does not know all of it."""
     error = study.error(value)
-    if error is None or study.reference is None:
-        return None
-    tensor = study.tape.tensors[value]
-    size = float(tensor.detach().double().abs().max()) if tensor.numel() else 0.0
-    enough = max(_RADIUS * float(np.abs(error).max(initial=0.0)), _NEGLIGIBLE * unit_roundoff(tensor.dtype) * size)
-    radius = study.reference.radius(value)
-    return error if radius <= enough or radius == 0 else None
+    return None if error is None or np.isnan(error).any() else error
 
 
 class OutOfTime(Exception):

@@ -123,3 +123,29 @@ def test_digits_stay_within_the_format() -> None:
     assert right_digits(1e-30, 1.0, torch.float32) == right_digits(0.0, 1.0, torch.float32)
     assert right_digits(5.0, 1.0, torch.float64) == 0.0
     assert right_digits(1e-4, 1.0, torch.float64) == pytest.approx(4.0)
+
+
+def logistic(x: torch.Tensor) -> torch.Tensor:
+    for _ in range(60):
+        x = 3.9 * x * (1 - x)
+    return x
+
+
+@pytest.mark.parametrize(("bits", "is_known"), [(64, False), (512, True)])
+def test_a_wide_ball_around_a_gradient_is_no_error(bits: int, *, is_known: bool) -> None:
+    x = double(0.3)
+    tape = record_tape(tensors_program("made", lambda: (logistic(x),)))
+    targets = targets_of(tape)
+    exact = replay(tape, precision=bits, highest=bits, wanted={target.value for target in targets})
+    study = Study(tape, None, targets, ExactReference(tape, exact), True)  # type: ignore[arg-type]
+    found = next(item for item in (quantity(study, target) for target in targets) if item.kind == "gradient")
+    true, slope = Fraction(0.3), Fraction(1)
+    for _ in range(60):  # to 600 bits, of which the map loses fewer than 200
+        slope *= Fraction(3.9) * (1 - 2 * true)
+        true = Fraction(round(Fraction(3.9) * true * (1 - true) * 2**600), 2**600)
+    (run,) = torch.autograd.grad(logistic(x).sum(), x)
+
+    if is_known:
+        assert found.error == pytest.approx(abs(float(Fraction(run.item()) - slope)), rel=1e-9)
+    else:
+        assert (found.error, found.truth, found.digits) == (None, None, None)
