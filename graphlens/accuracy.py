@@ -295,6 +295,19 @@ class Repeat:
     ops: int = 0
 
 
+class Condition(NamedTuple):
+    """κ₂ = σ_max ÷ σ_min of a matrix, from its singular values in float64; of several that of the worst.
+
+    `at_least` says that it is a lower bound: σ_min drowns in the rounding of that computation, or not all
+    matrices were looked at.
+    """
+
+    kappa: float
+    at_least: bool
+    rows: int
+    columns: int
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How exact one run was, and why.
@@ -308,6 +321,8 @@ class Accuracy:
         escaped: how often Python read the numbers of floating-point tensors, as .item() and
             torch.tensor([...]) do: what a program makes of them is not followed, and counts as exact.
         repeats: how a second run from the same state compared; None where none was made.
+        condition: of the matrices that the run inverts, factors or solves with that of the worst; None
+            where there are none.
         notes: what could not be found out, and why.
     """
 
@@ -323,5 +338,6 @@ class Accuracy:
     branches: Sequence[Branch] = ()
     escaped: int = 0
     repeats: Repeat | None = None
+    condition: Condition | None = None
     notes: Sequence[str] = ()
     seconds: float = 0.0

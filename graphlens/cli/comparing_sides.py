@@ -75,6 +75,6 @@ def _written_down(
         exact = None
         if reference != "none":
             exact = measure_accuracy(
-                program, graph, tape=tape, method=reference, attributes=False, progress=progress
+                program, graph, tape=tape, method=reference, parts=(), progress=progress
             )  # fmt: skip
     return Side(record, exact, findings)

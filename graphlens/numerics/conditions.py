@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from graphlens.accuracy import Condition
 from graphlens.capture.tape import Call, Tape
 from graphlens.numerics.arguments import argument, op_name
 from graphlens.numerics.shadow import WIDE, is_float, wide
@@ -31,18 +31,8 @@ _MATRICES = {
     "cholesky_inverse": (0, "root"),
 }
 SOLVERS = frozenset(_MATRICES)
-
-
-class Condition(NamedTuple):
-    """κ₂ = σ_max ÷ σ_min of a matrix, from its singular values in float64; of a batch that of the worst.
-
-    `at_least` says that σ_min drowns in the rounding of that computation, so that κ is a lower bound.
-    """
-
-    kappa: float
-    at_least: bool
-    rows: int
-    columns: int
+# Rows × columns × the lesser of them, of all matrices whose singular values are computed to find the worst: some 1 s.
+_MOST_WORK = 2_000_000_000
 
 
 def condition(matrix: torch.Tensor) -> Condition | None:
@@ -88,6 +78,26 @@ def condition_of(call: Call, tape: Tape) -> Condition | None:
         of_root = condition(held.tril() if bool((held.triu(1) == 0).all()) else held.triu())
         return of_root and of_root._replace(kappa=of_root.kappa**2)
     return condition(held)
+
+
+def worst_condition(tape: Tape) -> Condition | None:
+    """The largest κ₂ among the matrices that a tape inverts, factors or solves with, each looked at once."""
+    worst: Condition | None = None
+    seen, work, is_all = set[tuple[str, int]](), 0.0, True
+    for call in tape.calls:
+        value = matrix_value(call)
+        if value is None or (op_name(call), value) in seen:
+            continue
+        seen.add((op_name(call), value))
+        shape = tape.tensors[value].shape
+        work += tape.tensors[value].numel() * min(shape[-2:], default=0)
+        if work > _MOST_WORK:
+            is_all = False
+            break
+        found = condition_of(call, tape)
+        if found is not None and (worst is None or found.kappa > worst.kappa):
+            worst = found
+    return worst if is_all or worst is None else worst._replace(at_least=True)
 
 
 def _triangle(call: Call, held: torch.Tensor) -> torch.Tensor:

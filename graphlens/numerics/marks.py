@@ -9,9 +9,10 @@ from functools import cached_property
 
 import torch
 
+from graphlens.accuracy import Condition
 from graphlens.capture.tape import Call, Tape
 from graphlens.numerics.arguments import argument, op_name
-from graphlens.numerics.conditions import SOLVERS, Condition, condition_of, matrix_value
+from graphlens.numerics.conditions import SOLVERS, condition_of, matrix_value
 from graphlens.numerics.shadow import is_float
 from graphlens.numerics.terms import SUMS, factors, operands
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from graphlens.accuracy import Accuracy, Branch, Quantity
@@ -17,9 +17,10 @@ from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.choosing import best_reference
+from graphlens.numerics.conditions import worst_condition
 from graphlens.numerics.growth import loop_errors
 from graphlens.numerics.judging import judge
-from graphlens.numerics.loops import Loop, carried_values
+from graphlens.numerics.loops import carried_values
 from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.reference import ExactReference, Reference
 from graphlens.numerics.repeating import repeat_of
@@ -29,6 +30,7 @@ from graphlens.numerics.study import Study, targets_of
 from graphlens.numerics.sums import term_sums
 from graphlens.numerics.suspects import Candidate, candidates
 
+CAUSES, LOOPS = PARTS = ("causes", "loops")
 _MOST_ATTRIBUTED = 8  # results; each costs a backward pass through the whole tape
 
 
@@ -40,7 +42,7 @@ def measure_accuracy(
     start: Start | None = None,
     method: str = "auto",
     seconds: float = 60.0,
-    attributes: bool = True,
+    parts: Collection[str] = PARTS,
     progress: Progress = lambda _: None,
 ) -> Accuracy:
     """Hold one run against its true values, and attribute what it is off by to the ops that made it.
@@ -52,7 +54,8 @@ def measure_accuracy(
         method: where the truth is to come from: "exact", "float64" or "sample"; "auto" takes the
             first of them that fits.
         seconds: what the reference may take, and then what the rounding of single ops may take.
-        attributes: whether the causes are wanted, and not the errors alone.
+        parts: what is wanted besides the errors of results: of `PARTS` "causes", the ops that made
+            them, and "loops", how errors grow along loops.
 
     Raises:
         MeasureError: the program makes another graph every time.
@@ -68,8 +71,8 @@ def measure_accuracy(
         with start.again():
             tape = record_tape(program, graph)
     targets = targets_of(tape)
-    suspected = candidates(tape, graph) if attributes else []
-    loops = carried_values(tape, fold(graph)) if attributes else []
+    suspected = candidates(tape, graph) if CAUSES in parts else []
+    loops = carried_values(tape, fold(graph)) if LOOPS in parts else []
     wanted = set[int]().union(*(item.values for item in suspected), *(loop.wanted for loop in loops))
     reference, exactly, notes = best_reference(tape, targets, wanted, method, seconds, tell)
     study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
@@ -89,36 +92,31 @@ def measure_accuracy(
         quantities,
         branches=_branches(reference),
         escaped=tape.reads,
+        condition=worst_condition(tape),
         notes=notes,
     )
-    if attributes:
-        found = _with_causes(found, study, suspected, loops, tell)
-        if start is not None:
-            tell("running it once more")
-            found = replace(found, repeats=repeat_of(program, graph, tape, start))
+    if CAUSES in parts:
+        found = _with_causes(found, study, suspected, tell)
+    if LOOPS in parts:
+        tell("how the error grows along its loops")
+        grown, told = loop_errors(study, loops)
+        found = replace(found, loops=grown, notes=(*found.notes, *told))
+    if CAUSES in parts and start is not None:
+        tell("running it once more")
+        found = replace(found, repeats=repeat_of(program, graph, tape, start))
     return replace(found, seconds=time.perf_counter() - began)
 
 
-def _with_causes(
-    found: Accuracy, study: Study, suspected: Sequence[Candidate], loops: Sequence[Loop], tell: Progress
-) -> Accuracy:
+def _with_causes(found: Accuracy, study: Study, suspected: Sequence[Candidate], tell: Progress) -> Accuracy:
     """With the ops that made the errors, and what is known about them."""
     quantities = list(found.quantities)
     tell(f"measuring the rounding of {len(study.ops):,} ops")
     for place in _worst(quantities):
         quantities[place] = replace(quantities[place], attribution=attribute(study, study.targets[place]))
         tell(f"who made the error of {quantities[place].label}")
-    suspects = judge(study, suspected)
-    tell("how the error grows along its loops")
-    grown, told = loop_errors(study, loops)
     return replace(
-        found,
-        quantities=quantities,
-        suspects=suspects,
-        sums=term_sums(study.tape, study.graph),
-        loops=grown,
-        notes=(*found.notes, *told),
-    )
+        found, quantities=quantities, suspects=judge(study, suspected), sums=term_sums(study.tape, study.graph)
+    )  # fmt: skip
 
 
 def _with_digits(item: Quantity, found: Significance | None) -> Quantity:
