@@ -226,7 +226,7 @@ def test_missing_and_unknown_options(folder: Path, factory: str, options: dict, 
 def test_lessons_name_their_options() -> None:
     assert failure("wasteful", m=1) == (
         "wasteful has no option 'm'; its options are n=10000, d=5, T=3.14, seed_A=10, seed_M=0, dtype='float64', "
-        "form='branching'"
+        "form='branching', cond=None"
     )
 
 

@@ -95,7 +95,7 @@ def test_the_gradient_that_should_be_zero_is_known_to_be(wasteful: Accuracy) -> 
 
 
 def test_errors_are_those_of_the_published_reference_values() -> None:
-    accuracy = measured(graphlens.lesson("wasteful", n=50), attributes=False)
+    accuracy = measured(graphlens.lesson("wasteful", n=50), parts=())
     trace = graphlens.trace(graphlens.lesson("wasteful", n=50))
     g = [-0.63275396618493594, 6.8930119416639228, -0.51796373375723684, 1.2437710649865224, -0.68157579585812585]
     off = np.abs(trace.outputs["g"].detach().numpy() - np.array(g)).max()
