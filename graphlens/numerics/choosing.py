@@ -103,7 +103,7 @@ def _exact(
         return None, [f"no exact reference: the run makes {entries:,} numbers, too many for {seconds:,.0f} s"]
     found = replay(tape, wanted={*(target.value for target in targets), *wanted}, seconds=seconds)
     unknown = [target for target in targets if target.value in found.unknown]
-    why = [f"not in {seconds:,.0f} s"] if found.out_of_time and unknown else []
+    why = [_late(found, seconds)] if found.out_of_time and unknown else []
     if found.uncovered:
         why.append(f"exact arithmetic does not cover {_calls(found.uncovered)}")
     if unknown and len(unknown) == len(targets):
@@ -116,6 +116,14 @@ def _exact(
         radius = f"{found.relative_radius:.1e}" if math.isfinite(found.relative_radius) else "more than 1"
         notes.append(f"the true values are enclosed to a relative radius of {radius}, at {found.precision:,} bits")
     return found, notes
+
+
+def _late(found: Exact, seconds: float) -> str:
+    """Why a replay was broken off."""
+    if found.too_long is None:
+        return f"not in {seconds:,.0f} s"
+    op, needed = found.too_long
+    return f"not in {seconds:,.0f} s, as {op} would take about {needed:,.{0 if needed >= 10 else 1}f} s"
 
 
 def _shadow(tape: Tape, targets: Sequence[Target]) -> tuple[ShadowReference | None, list[str]]:

@@ -31,14 +31,15 @@ from graphlens.numerics.balls import (
     nearest,
     radius,
 )
+from graphlens.numerics.effort import bits_of, symbols_of
 from graphlens.numerics.kernels_all import KERNELS
 from graphlens.numerics.local import local_error
+from graphlens.numerics.plan import COMPARISONS, OutOfTime, Plan
 from graphlens.numerics.registry import Site, TooWide, Unsupported
 
 FIRST_PRECISION, HIGHEST_PRECISION = 128, 4096  # bits
 RELATIVE_RADIUS = 2.0**-80  # of a value's largest entry
 ABSOLUTE_RADIUS = 2.0**-53 * 1e-6  # of the run's result, where the true value is 0
-_COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 
 
 __all__ = ["Departure", "Exact", "local_error", "replay"]
@@ -75,7 +76,8 @@ class Exact:
         relative_radius: the largest radius of a wanted value, relative to its largest entry; values that
             are 0 up to a negligible radius do not count.
         is_tight: whether every known wanted value is as narrow as asked for.
-        out_of_time: whether a replay was broken off.
+        out_of_time: whether a replay was broken off, or not begun.
+        too_long: the op that would have taken longer than was left, and about how many seconds.
     """
 
     values: Mapping[int, Balls]
@@ -88,10 +90,7 @@ class Exact:
     is_tight: bool
     out_of_time: bool
     seconds: float
-
-
-class _OutOfTime(Exception):
-    """The time allowed has passed."""
+    too_long: tuple[str, float] | None = None
 
 
 def replay(
@@ -107,63 +106,35 @@ def replay(
         precision: bits to begin with.
         wanted: value numbers; all of them if None.
         highest: bits at which to stop.
-        seconds: after this time the last complete replay is what there is.
+        seconds: after this time the last complete replay is what there is. A call that would take
+            longer is not begun.
     """
     began = time.perf_counter()
     chosen = set(range(len(tape.tensors))) if wanted is None else set(wanted)
-    plan = _Plan.of(tape, chosen, prune=wanted is not None)
+    plan = Plan.of(tape, chosen, prune=wanted is not None)
     done: _Replay | None = None
-    late = False
+    late, too_long = False, None
     before = ctx.prec
     try:
         while True:
-            run = _Replay(tape, plan, stop_at=began + seconds, last_chance=precision >= highest)
+            run = _Replay(tape, plan, precision, stop_at=began + seconds, last_chance=precision >= highest)
             ctx.prec = precision
             try:
                 run.run()
             except TooWide:
                 precision = min(2 * precision, highest)
                 continue
-            except _OutOfTime:
-                late = True
+            except OutOfTime as reason:
+                late, too_long = True, reason.too_long
                 done = done or run
                 break
             done = run
             if run.is_tight or precision >= highest:
                 break
             precision = min(2 * precision, highest)
-        return done.result(late, time.perf_counter() - began)
+        return done.result(late, time.perf_counter() - began, too_long)
     finally:
         ctx.prec = before
-
-
-@dataclass
-class _Plan:
-    """Which calls are computed, and which values are not needed after each."""
-
-    wanted: set[int]
-    calls: list[int]
-    dropped: dict[int, list[int]]
-    real: list[bool]
-
-    @classmethod
-    def of(cls, tape: Tape, wanted: set[int], *, prune: bool) -> _Plan:
-        real = [is_real(tensor) for tensor in tape.tensors]
-        needed = set(wanted)
-        calls, dropped, seen = [], {}, set()
-        for place in range(len(tape.calls) - 1, -1, -1):
-            call = tape.calls[place]
-            compares = op_name(call) in _COMPARISONS
-            if prune and not compares and needed.isdisjoint(call.outputs):
-                continue
-            inputs = set(call.inputs)
-            needed |= inputs
-            calls.append(place)
-            # Walking backwards, the first use that is met is the last one.
-            dropped[place] = [value for value in (*inputs, *call.outputs) if value is not None and value not in seen]
-            seen.update(dropped[place])
-        calls.reverse()
-        return cls(wanted, calls, dropped, real)
 
 
 @dataclass
@@ -171,7 +142,8 @@ class _Replay:
     """One replay at one precision."""
 
     tape: Tape
-    plan: _Plan
+    plan: Plan
+    precision: int
     stop_at: float
     last_chance: bool
     values: dict[int, Value] = field(default_factory=dict)
@@ -185,11 +157,11 @@ class _Replay:
     is_tight: bool = False
 
     def run(self) -> None:
-        self.precision = ctx.prec
         self.fresh = itertools.count()
-        for step, place in enumerate(self.plan.calls):
-            if not step % 64 and time.perf_counter() > self.stop_at:
-                raise _OutOfTime
+        self.plan.check_time(self.stop_at - time.perf_counter(), self.precision)
+        for place in self.plan.calls:
+            if time.perf_counter() > self.stop_at:
+                raise OutOfTime
             self._step(place, self.tape.calls[place])
             for value in self.plan.dropped[place]:
                 self._drop(value)
@@ -205,7 +177,7 @@ class _Replay:
         name = op_name(call)
         tensors, real = self.tape.tensors, self.plan.real
         numeric = any(value is not None and real[value] for value in call.outputs)
-        if not numeric and name not in _COMPARISONS:
+        if not numeric and name not in COMPARISONS:
             return  # whole numbers and truth values are taken from the run when they are read
         kernel = KERNELS.get(name)
         if kernel is None and call.random and is_drawn(call, any(self.plan.real[value] for value in call.inputs)):
@@ -222,6 +194,7 @@ class _Replay:
             if not all(tensor is None or is_real(tensor) or is_discrete(tensor) for tensor in outputs):
                 raise Unsupported("a result that is not real")
             args, kwargs = self._filled(call)
+            self._check_time(place, args)
             site = Site(call.function, lambda which: argument(call, which, tensors.__getitem__), outputs)
             made = evaluate(kernel, site, args, kwargs, self.fresh)
             if numeric and len(made) != len(outputs):
@@ -243,6 +216,15 @@ class _Replay:
                 self.unwritten.update(value for value in call.outputs if value is not None)
             if key is not None:
                 self.shared[key] = made
+
+    def _check_time(self, place: int, args: tuple[Any, ...]) -> None:
+        """See whether a call may be done in time; it cannot be broken off."""
+        work = self.plan.heavy.get(place)
+        if work is None:
+            return
+        needed = work.times(1 + symbols_of(args)).seconds(bits_of(args), self.precision)
+        if time.perf_counter() + needed > self.stop_at:
+            raise OutOfTime((op_name(self.tape.calls[place]), needed))
 
     def _store(self, call: Call, made: list[Value]) -> None:
         for value, result in zip(call.outputs, made, strict=True):
@@ -311,9 +293,9 @@ class _Replay:
     def _is_finite(self, number: int) -> bool:
         return bool(self.tape.tensors[number].isfinite().all())
 
-    def result(self, late: bool, seconds: float) -> Exact:
+    def result(self, late: bool, seconds: float, too_long: tuple[str, float] | None) -> Exact:
         missing = frozenset(n for n in self.plan.wanted if self.plan.real[n] and n not in self.kept)
         return Exact(
             self.kept, self.unknown | missing, tuple(self.departures), dict(self.uncovered), dict(self.tape.opaque),
-            self.precision, self.relative_radius, self.is_tight, late, seconds,
+            self.precision, self.relative_radius, self.is_tight, late, seconds, too_long,
         )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +25,7 @@ from graphlens.numerics.balls import (
     wrapped,
 )
 from graphlens.numerics.compensated import compensated_error
+from graphlens.numerics.effort import DOUBLE_BITS, Work, work_of
 from graphlens.numerics.kernels_all import KERNELS
 from graphlens.numerics.kernels_layout import JOINS
 from graphlens.numerics.registry import Kernel, Site, TooWide, Unsupported
@@ -32,17 +35,18 @@ ACCURACY_BITS = 40  # to which a local error is known, relative to itself
 
 
 def local_error(
-    call: Call, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor | None]
+    call: Call, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor | None], seconds: float = math.inf
 ) -> list[npt.NDArray[np.float64] | None] | None:
     """The rounding of one call: its float results minus the exact results on the same float inputs.
 
     Args:
         inputs: the tensors of the run in the order of `call.inputs`.
         outputs: its results in the order of `call.outputs`.
+        seconds: how long it may take; what would take longer is not begun.
 
     Returns:
         Per result the error in float64, correct to about 1e-10 of itself; NaN where it is not known;
-        None for what is no floating-point tensor. None altogether if the op is not covered.
+        None for what is no floating-point tensor. None altogether if the op is not covered or takes too long.
     """
     real = [tensor is not None and is_real(tensor) for tensor in outputs]
     kernel = KERNELS.get(op_name(call))
@@ -56,9 +60,14 @@ def local_error(
     quick = compensated_error(call, inputs, outputs)
     if quick is not None:
         return [quick]
-    before, precision = ctx.prec, FIRST_PRECISION
+    given = zip((*call.inputs, *call.outputs), (*inputs, *outputs), strict=True)
+    tensors = {value: tensor for value, tensor in given if value is not None and tensor is not None}
+    work = work_of(call, tensors.__getitem__) if seconds < math.inf else Work()
+    before, precision, stop_at = ctx.prec, FIRST_PRECISION, time.perf_counter() + seconds
     try:
         while precision <= HIGHEST_PRECISION:
+            if time.perf_counter() + work.seconds(DOUBLE_BITS, precision) > stop_at:
+                return None
             ctx.prec = precision
             errors: list[Array | None] | None = None
             with contextlib.suppress(TooWide):

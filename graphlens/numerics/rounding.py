@@ -83,6 +83,7 @@ def measure_accuracy(
         quantities = [
             _with_digits(item, digits.get(target.value)) for item, target in zip(quantities, targets, strict=True)
         ]
+        study.deadline = time.perf_counter() + seconds
     found = Accuracy(
         graph,
         "sample" if reference is None else reference.method,

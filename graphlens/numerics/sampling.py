@@ -133,7 +133,7 @@ class _Plan:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vmap tells which ops it calls one after the other
             for place, step in enumerate(self.steps):
-                if not place % 64 and time.perf_counter() > deadline:
+                if time.perf_counter() > deadline:
                     return None
                 results = shared.get(step.shared) if step.shared is not None else None
                 if results is None:

@@ -15,12 +15,12 @@ def trilinear(
     expand3: Sequence[int], sumdim: Sequence[int], unroll_dim: int = 1,
 ) -> Tensor:  # fmt: skip
     """Σ of the products of three tensors, each given the dimensions that it lacks."""
-    product = torch.ones((), dtype=first.dtype, device=first.device)
+    size = first.dim() + len(expand1)
+    operands: list[Tensor | list[int]] = []
     for tensor, missing in ((first, expand1), (second, expand2), (third, expand3)):
-        for dimension in sorted(missing):
-            tensor = tensor.unsqueeze(dimension)
-        product = product * tensor
-    return product.sum(tuple(sumdim)) if sumdim else product
+        operands += [tensor, [dim for dim in range(size) if dim not in missing]]
+    made: Tensor = torch.einsum(*operands, [dim for dim in range(size) if dim not in sumdim])
+    return made
 
 
 def cdist_backward(grad: Tensor, x1: Tensor, x2: Tensor, p: float, cdist: Tensor) -> Tensor:
