@@ -11,7 +11,7 @@ import torch
 from graphlens.analyses.cost import CostTable, cost_table
 from graphlens.analyses.counts import row_keys
 from graphlens.analyses.findings import Finding, most_serious_first
-from graphlens.analyses.overhead import overhead_findings
+from graphlens.analyses.overhead import overhead_findings, overhead_of
 from graphlens.analyses.redundancy import redundancy
 from graphlens.capture.costing import measure_costs, measure_times
 from graphlens.capture.listing import listing_of
@@ -56,7 +56,7 @@ def look_for_waste(
         progress("measuring this machine")
         machine = calibrate(str(graph.meta.get("dtype", "float32")), torch.get_num_threads())
         costs = cost_table(graph, row_keys(graph, "op", None), "op", machine)
-        findings += overhead_findings(graph, machine)
+        findings += overhead_findings(overhead_of(graph, machine))
     except MeasureError as error:
         notes.append(str(error))
     if tape is None:

@@ -30,7 +30,7 @@ def print_costs(
     """Measure a target's nodes, and print one row per op, module or line of code."""
     from graphlens.analyses.cost import cost_table
     from graphlens.analyses.counts import row_keys
-    from graphlens.analyses.overhead import overhead_findings
+    from graphlens.analyses.overhead import overhead_findings, overhead_of
     from graphlens.views.cost_report import cost_csv, cost_report
     from graphlens.views.documents import cost_document, to_json
 
@@ -43,13 +43,14 @@ def print_costs(
 
         machine = calibrate(str(graph.meta.get("dtype", "float32")), torch.get_num_threads())
     table = cost_table(graph, row_keys(graph, by, depth), by, machine)
-    findings = () if table.machine is None else tuple(overhead_findings(graph, table.machine))
+    overhead = overhead_of(graph, machine)
+    findings = tuple(overhead_findings(overhead))
     if as_json:
-        click.echo(to_json(cost_document(target, table, run, findings)))
+        click.echo(to_json(cost_document(target, table, run, findings, overhead)))
     elif as_csv:
         click.echo(cost_csv(table), nl=False)
     else:
-        click.echo(cost_report(target, graph, table, run, findings=findings, **page()), nl=False)
+        click.echo(cost_report(target, graph, table, run, findings=findings, overhead=overhead, **page()), nl=False)
 
 
 def measured(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.findings import Finding
+from graphlens.analyses.overhead import Overhead, overhead_text
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Machine
 from graphlens.units import bytes_text, count_text, percent_text, seconds_text, significant
@@ -27,11 +28,14 @@ def cost_report(
     run: CostRun,
     *,
     findings: Sequence[Finding] = (),
+    overhead: Overhead | None = None,
     width: int = 80,
     colour: bool = False,
 ) -> str:
     """Time, FLOPs and bytes moved per row, and what they were measured with."""
     parts = list(_parts(title, graph, costs, run, width))
+    if overhead is not None and not findings:
+        parts.append(paragraph(overhead_text(overhead), width=width))
     for finding in findings:
         parts.append(paragraph(finding.claim, width=width, indent="       ", first=f"{finding.code}  "))
     parts.append(next_steps(f"graphlens render {title} --heat time -o graph.svg"))

@@ -15,6 +15,7 @@ from graphlens.analyses.differences import Difference
 from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.memory import Growth, Memory
+from graphlens.analyses.overhead import Overhead, overhead_numbers
 from graphlens.analyses.proof import Proof
 from graphlens.analyses.timeline import Flame
 from graphlens.graph import GradGraph
@@ -154,7 +155,13 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
     }
 
 
-def cost_document(target: str, costs: CostTable, run: CostRun, findings: Sequence[Finding] = ()) -> dict[str, Any]:
+def cost_document(
+    target: str,
+    costs: CostTable,
+    run: CostRun,
+    findings: Sequence[Finding] = (),
+    overhead: Overhead | None = None,
+) -> dict[str, Any]:
     """`graphlens stats --cost --json`. Nanoseconds, FLOPs, bytes; null where not measured or not counted."""
     machine = costs.machine
     return {
@@ -166,6 +173,7 @@ def cost_document(target: str, costs: CostTable, run: CostRun, findings: Sequenc
         "hook_ns": run.hook_ns,
         "around_ns": {"before": run.before_ns, "after": run.after_ns},
         "findings": [_finding(finding) for finding in findings],
+        "overhead": None if overhead is None else overhead_numbers(overhead),
         "not_counted": dict(run.uncounted),
         "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
         "machine": None

@@ -20,7 +20,11 @@ def test_rows_hold_all_nodes_and_what_was_measured() -> None:
     # 2·200 + 2 products of 50 FLOPs and 200 + 1 inverses of 250 in the forward pass, and more backward
     assert found["total"]["flops"] > 402 * 50 + 201 * 250
     assert found["not_counted"] == {}
-    assert [item["code"] for item in found["findings"]] == ["GL207"]
+    overhead = found["overhead"]
+    assert overhead["ns_a_node"] * 612 / overhead["total_ns"] == overhead["share"]
+    # Where other programs interrupt the run the fit may not hold, and then nothing is claimed.
+    is_claimed = overhead["fault"] is None and overhead["share_range"][0] >= 0.5
+    assert [item["code"] for item in found["findings"]] == ["GL207"] * is_claimed
 
 
 @pytest.mark.parametrize("by", ["op", "module", "source"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
 from graphlens.analyses.cost import CostTable, cost_table
 from graphlens.analyses.findings import Finding, Place
+from graphlens.analyses.overhead import Overhead
+from graphlens.analyses.overhead_fit import OverheadFit
 from graphlens.graph import Edge, GradGraph, Node, Output
 from graphlens.records import CostRun, Machine, Timing
 from graphlens.views.cost_report import cost_csv, cost_report, flops_text
@@ -71,6 +74,27 @@ def test_the_report() -> None:
     assert text.rstrip().endswith("Next: graphlens render target --heat time -o graph.svg")
     assert max(map(len, text.splitlines())) <= 100
     assert max(map(len, cost_report("target", graph(), costs(), RUN).splitlines())) <= 80
+
+
+def test_overhead_is_told_where_it_is_no_finding() -> None:
+    fit = OverheadFit(4_200.0, 60.0, 1.2, 0.05, 4_080.0, 4_320.0, 880, 800, 20, 0.031, 0.28, 800.0)
+    known = Overhead(1000, 21_000_000, fit)
+
+    def told(overhead: Overhead) -> str:
+        return " ".join(cost_report("target", graph(), costs(), RUN, overhead=overhead).split())
+
+    assert (
+        "About 20.0 % of the nodes' time in both passes is there whatever they do: 4.2 µs (4.08 to 4.32) a node, "
+        "1,000 nodes, 21.0 ms in all. Fitted over 880 nodes (calls with 3.1 % of the time, off by a factor of 4, are "
+        "left out): a call is off by 28.0 % as a rule, and work takes 1.2 (± 0.1) times what it needs at this "
+        "machine's peak." in told(known)
+    )
+    assert "is not known: the fit of time over nodes and their work does not hold (only 9 calls fit" in told(
+        Overhead(1000, 21_000_000, replace(fit, calls=9))
+    )
+    document = cost_document("target", costs(), RUN, overhead=known)["overhead"]
+    assert (document["ns_a_node"], document["share"], document["fault"]) == (4_200.0, 0.2, None)
+    assert cost_document("target", costs(), RUN)["overhead"] is None
 
 
 def test_what_was_not_measured_is_not_said() -> None:
