@@ -18,7 +18,7 @@ class Page(NamedTuple):
 PAGES: dict[str, Page] = {
     "GL101": Page(
         "the graph is cut",
-        "error; info or warning for a network that follows another by design, or is frozen for the pass",
+        "error; info for a network that stands still by design, or is frozen for the pass; warning where that is open",
         "A leaf that requires a gradient gets none, because its value leaves the graph on the way to "
         "the loss: by detach or .data, by copying values with torch.tensor, by .item(), .tolist(), "
         ".numpy() or float(), inside no_grad or inference_mode, through an integer or boolean dtype, "
@@ -28,12 +28,18 @@ PAGES: dict[str, Page] = {
         "program again with the leaf's value changed. Where several calls may be that one, what they "
         "hand on is changed too. Of a value that leaves where Python does not see it, in TorchScript "
         "or under vmap, the last call that was seen is named; and of what could not be measured, as "
-        "two runs differ, it is said. A cut is reported only where a leaf loses its last path. Where "
-        "the parameters of a module called target, ema or the like stand still beside those of a "
-        "module of the same shapes that is trained, the finding is information if their values are "
-        "alike too, or the name leaves no doubt, and else a warning. A module under any name that has "
-        "the values of a trained one is taken for such a copy, unless the two are layers of one stack; "
-        "and a parameter that forward freezes and thaws again for one that this pass is not to train.",
+        "two runs differ, it is said. A cut is reported only where a leaf loses its last path. It "
+        "is information for a module that stands still by design: no parameter of it receives a gradient, "
+        "and it has nearly the values of a trained module of the same shapes, or the pass itself writes "
+        "those into it; or it was run as a whole without gradients, nothing that is trained loses a path "
+        "there, and it is called target, reference or the like, reads the data that a trained module "
+        "reads, or gives what a trained module judges beside other things, as a discriminator does; or it "
+        "is called teacher, frozen, ema and so on. Such a name does not help where the result is only "
+        "added to the loss, so that no gradient depends on it, nor most of them where trained weights are "
+        "applied to the result, as to a layer's output. A warning is given where the evidence is divided. "
+        "Layers of one stack are no copies of one another. requires_grad_(False) or --ignore-leaf says "
+        "that a module is to stand still. A parameter that forward freezes and thaws again is taken for "
+        "one that this pass is not to train.",
         "loss = torch.tensor([f(v) for v in values]).sum()",
         "loss = torch.stack([f(v) for v in values]).sum()",
     ),

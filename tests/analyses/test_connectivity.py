@@ -456,8 +456,8 @@ def test_a_network_that_follows_another_is_information() -> None:
     assert finding.level == "info"
     assert finding.evidence["follows"] == {"target": "online"}
     assert finding.fix == (
-        "nothing, if target is meant to follow online, whose parameters have the same shapes; else leave out "
-        ".detach()"
+        "nothing, if target is meant to follow online, whose parameters have the same shapes "
+        "(target.requires_grad_(False), or --ignore-leaf 'target.*', says so); else leave out .detach()"
     )
 
 
@@ -492,7 +492,7 @@ def test_a_teacher_of_another_size_stands_still() -> None:
     finding = followed("teacher", shape=(9, 9), sample=(0.3, 9.0, 1.0))
 
     assert (finding.level, "follows" in finding.evidence) == ("info", False)
-    assert finding.fix.startswith("nothing, if teacher is meant to stand still; else ")
+    assert finding.fix.startswith("nothing, if teacher is meant to stand still (teacher.requires_grad_(False), or")
     assert followed("teacher", more=["scale"]).level == "error"
 
 

@@ -276,7 +276,7 @@ def quantiser_says_that_it_has_no_derivative():
 # Names that sound like a target network's
 
 
-@faulty("GL101", lost=("target_head.weight", "target_head.bias"), mechanism="a target's head", level="warning")
+@faulty("GL101", lost=("target_head.weight", "target_head.bias"), mechanism="a target's head")
 def head_of_the_target_domain_is_detached():
     class Domains(nn.Module):
         def __init__(self):
@@ -293,7 +293,7 @@ def head_of_the_target_domain_is_detached():
     return Subject(Domains(), [torch.randn(3, 4), torch.tensor([0, 2, 1]), torch.tensor([0, 1, 2])])
 
 
-@faulty("GL101", lost=("moving_encoder.weight", "moving_encoder.bias"), mechanism="a moving image", level="warning")
+@faulty("GL101", lost=("moving_encoder.weight", "moving_encoder.bias"), mechanism="a moving image")
 def encoder_of_the_moving_image_is_cut():
     class Registration(nn.Module):
         def __init__(self):

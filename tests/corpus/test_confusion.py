@@ -65,7 +65,7 @@ WORDS = {
     "force_is_a_gradient_without_a_graph": ("computes a gradient that has no graph of its own", "create_graph=True"),
     "messages_are_added_into_data": ("writes into memory that it was handed through .data", "into the tensor itself"),
     "quantiser_says_that_it_has_no_derivative": ("Quantised.apply returns a result that it marked", "leave out ctx"),
-    "head_of_the_target_domain_is_detached": ("target_head.weight and target_head.bias", "meant to follow source"),
+    "head_of_the_target_domain_is_detached": ("target_head.weight and target_head.bias", "if target_head is meant to"),
     "latent_is_sampled_without_its_gradient": ("a block without gradients (opened at", "move this line out"),
     "heaviside_has_no_derivative": ("derivative for aten::heaviside is not implemented", "an op that torch has"),
     "softmax_is_spelt_out_and_overflows": ("torch.exp() makes infinity from inputs without", "the stable form"),

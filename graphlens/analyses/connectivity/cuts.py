@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.followers import Still, standing_still, thawing
 from graphlens.analyses.connectivity.mechanisms import BLOCK, DECORATED, FROM_PYTHON, REENTRANT, shown
+from graphlens.analyses.connectivity.purpose import Purposes
 from graphlens.analyses.connectivity.scenes import Scene, seen_scenes, unexplained, unseen_scenes
 from graphlens.analyses.findings import Finding, Place, listed, receive
 from graphlens.flow import CHECKPOINT, GRAD, PYTHON, UNSEEN, Step
@@ -19,7 +20,8 @@ def cut_findings(facts: Facts) -> tuple[list[Finding], set[str]]:
     scenes = seen_scenes(facts)
     sure = [leaf for leaf in unexplained(facts, scenes) if facts.matters(leaf) or not facts.seen.outputs]
     scenes += unseen_scenes(facts, sure)
-    found = [_finding(facts, scene) for scene in scenes]
+    purposes = Purposes(facts)
+    found = [_finding(facts, scene, purposes) for scene in scenes]
     explained = {name for scene in scenes for name in facts.lineage.leaves(scene.lost)}
     return found, explained
 
@@ -39,7 +41,8 @@ def remaining_leaves(facts: Facts, named: Collection[str]) -> list[Finding]:
         found.append(_stuck(stuck))
     if unsure and seen.graph is not None:
         scenes = unseen_scenes(facts, unsure)
-        found += [_finding(facts, scene, measured=False) for scene in scenes]
+        purposes = Purposes(facts)
+        found += [_finding(facts, scene, purposes, measured=False) for scene in scenes]
         told = {name for scene in scenes for name in facts.lineage.leaves(scene.lost)}
         found += _out_of_sight(facts, [leaf for leaf in unsure if leaf.name not in told], measured=False)
     return found + _out_of_sight(facts, sure, measured=True)
@@ -131,7 +134,7 @@ def _changes(facts: Facts, lost: Sequence[str]) -> dict[str, object]:
     return {**told, "changed_together": together} if together else told
 
 
-def _finding(facts: Facts, scene: Scene, *, measured: bool = True) -> Finding:
+def _finding(facts: Facts, scene: Scene, purposes: Purposes, *, measured: bool = True) -> Finding:
     lineage, steps = facts.lineage, facts.flow.steps
     lost, kept = lineage.leaves(scene.lost), lineage.leaves(scene.kept)
     openings = [_opening(facts, number) for number in scene.steps] if not steps[scene.steps[0]].grad else []
@@ -164,24 +167,38 @@ def _finding(facts: Facts, scene: Scene, *, measured: bool = True) -> Finding:
     evidence.update(_changes(facts, lost))
     level, fix = "error", mechanism.fix
     thawed = thawing(facts, scene.steps)
-    still = standing_still(facts, lost) if mechanism.says_so else None
+    still = _still(facts, scene, lost, purposes) if mechanism.says_so else None
     if thawed is not None:
         level, evidence["thawed_at"] = "info", facts.place(thawed).source
         fix = f"nothing, if this pass is not meant to train {'it' if len(lost) == 1 else 'them'}; else {fix}"
     elif still is not None:
-        level = "info" if still.alike else "warning"
-        if still.follows:
+        level = still.level
+        if level != "error" and still.follows:
             evidence["follows"] = dict(still.follows)
-        fix = f"nothing, if {_meant(still)}; else {fix}"
+        fix = _unless(still, fix)
     return Finding("GL101", level, claim, scene.place, evidence, fix)
+
+
+def _still(facts: Facts, scene: Scene, lost: Sequence[str], purposes: Purposes) -> Still | None:
+    values = {leaf.value for leaf in facts.wanted if leaf.name in lost and leaf.value is not None}
+    return standing_still(facts, lost, purposes.updated, purposes.of(scene.steps, values, apart=not scene.kept))
+
+
+def _unless(still: Still, fix: str) -> str:
+    """The fix, and what the modules are meant to do if nothing is to be mended; how to say so is told of the first."""
+    one = still.modules[0]
+    say = f"{one}.requires_grad_(False), or --ignore-leaf '{one}.*', says so"
+    if still.level == "error":
+        return f"{fix}; if {_meant(still)}, {say}" if still.hinted else fix
+    return f"nothing, if {_meant(still)} ({say}); else {fix}"
 
 
 def _meant(still: Still) -> str:
     """What the modules are meant to do if all is well: told of the first of them."""
-    if not still.follows:
+    if still.level == "error" or not still.follows:
         return f"{listed(still.modules)} {'is' if len(still.modules) == 1 else 'are'} meant to stand still"
     one, other = next(iter(still.follows.items()))
-    values = "" if still.alike else " but other values"
+    values = "" if one in still.alike or still.level == "info" else " but other values"
     return f"{one} is meant to follow {other}, whose parameters have the same shapes{values}"
 
 

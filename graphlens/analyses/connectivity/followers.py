@@ -1,14 +1,19 @@
-"""GL101, how serious: parameters that stand still by design, those of a target network or a teacher, or for a while."""
+"""GL101, how serious: parameters that stand still by design, those of a target network or a teacher, or for a while.
+
+A name is a hint and no more: what tells a target network from a module of which a `detach` was
+misplaced is what was run, and what becomes of the result.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
+from graphlens.analyses.connectivity.purpose import Purpose
+from graphlens.analyses.connectivity.twins import Leaves, copied_module, has_fed, leader_of, unfed_module
 from graphlens.flow import REQUIRES_GRAD, SWITCHES, Step
-from graphlens.observation import LeafFact
 
 # Names of networks whose parameters follow those of another one, and are not trained. The short
 # ones count as words of their own: "threshold" is not old.
@@ -24,67 +29,99 @@ _PLAIN = re.compile(
 _STILL = re.compile(r"(?i:teacher|frozen|pretrained)")
 # Wrappers (AveragedModel, DistributedDataParallel, torch.compile) put a word of theirs into every name.
 _WRAPPED = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
-# ‖a − b‖² / (‖a‖² + ‖b‖²) is 0 for a copy, and 1 on average for two networks that were drawn apart.
-_ALIKE = 0.2
+
+_SURE, _UNSURE, _AMISS = "info", "warning", "error"
 
 
 class Still(NamedTuple):
     """Modules all of whose parameters stand still; `follows` names the one that each may follow.
 
-    `alike` says whether their names leave no doubt, or their values are nearly those of the modules
-    that they follow.
+    `alike` names those of them whose values are nearly those of the modules that they follow; `level` is that of the
+    finding: error where what was run contradicts that they stand still by design. `hinted` says whether anything
+    besides speaks for it: a name, or that they were run as a whole without gradients.
     """
 
     modules: tuple[str, ...]
     follows: Mapping[str, str]
-    alike: bool
+    alike: frozenset[str]
+    level: str
+    hinted: bool
 
 
-def standing_still(facts: Facts, lost: Iterable[str]) -> Still | None:
-    """The modules that the lost leaves belong to, if their names or their values say that they stand still, or None."""
+def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], purpose: Purpose) -> Still | None:
+    """The modules that the lost leaves belong to and how likely they stand still by design, or None.
+
+    Args:
+        updated: the leaves that the run itself writes the values of trained ones into.
+    """
     leaves = {_WRAPPED.sub("", leaf.name): leaf for leaf in facts.wanted}
+    following = {_WRAPPED.sub("", name) for name in updated}
+    judges = [_WRAPPED.sub("", name) for name in purpose.through]
+    judged = bool(judges) and all(_is_follower(leaves, name, following) for name in judges)
     found: dict[str, str] = {}
-    modules: list[str] = []
-    alike = True
-    for name in lost:
-        name = _WRAPPED.sub("", name)
-        head = _head(name, _STILL) or _head(name, _FOLLOWERS)
-        head = head or next((copy for copy in modules if name.startswith(f"{copy}.")), "") or _copied(leaves, name)
-        if not head:
+    levels: dict[str, str] = {}
+    near: set[str] = set()
+    for name in (_WRAPPED.sub("", name) for name in lost):
+        if name not in leaves:
             return None
-        if head in modules:
+        head = _head(leaves, name, levels)
+        if not head or has_fed(leaves, head):  # what receives a gradient in part is trained after all
+            return None
+        if head in levels:
             continue
-        modules.append(head)
-        leader, near = _leader(leaves, head, name[len(head) :])
+        leader, alike = leader_of(leaves, head, name[len(head) :])
         if leader:
             found[head] = leader
-        if _STILL.search(head):
-            # What receives a gradient in part is trained after all.
-            if any(_fed(leaf) for other, leaf in leaves.items() if other.startswith(f"{head}.")):
-                return None
-            continue
-        if not leader:
-            return None
-        alike &= near or bool(_PLAIN.search(head.rpartition(".")[2]))
-    return Still(tuple(modules), found, alike)
+            near |= {head} if alike else set()
+        levels[head] = _level(head, bool(leader), alike, name in following, judged, purpose)
+    level = max(levels.values(), key=(_SURE, _UNSURE, _AMISS).index)
+    hinted = purpose.unrecorded or any(_FOLLOWERS.search(head) for head in levels)
+    return Still(tuple(levels), found, frozenset(near), level, hinted)
 
 
-def _copied(leaves: Mapping[str, LeafFact], name: str) -> str:
-    """The outermost module around a parameter that has nearly the values of a trained one of another name; "" if none.
-
-    Layers of a stack, which differ in their number alone, begin as copies of one another: no sign of anything.
-    """
-    parts = name.split(".")
-    for count in range(1, len(parts)):
-        head = ".".join(parts[:count])
-        leader, near = _leader(leaves, head, name[len(head) :])
-        if near and _without_numbers(head) != _without_numbers(leader):
-            return head
-    return ""
+def _head(leaves: Leaves, name: str, known: Iterable[str]) -> str:
+    """The module around a lost parameter that may stand still as a whole; "" if there is none."""
+    return (
+        _named(name, _STILL)
+        or _named(name, _FOLLOWERS)
+        or next((head for head in known if name.startswith(f"{head}.")), "")
+        or copied_module(leaves, name)
+        or unfed_module(leaves, name)
+    )
 
 
-def _without_numbers(name: str) -> list[str]:
-    return [part for part in name.split(".") if not part.isdigit()]
+def _level(head: str, has_leader: bool, alike: bool, updated: bool, judged: bool, purpose: Purpose) -> str:
+    """How serious it is that a module gets no gradient; `judged` says that its result only went to followers."""
+    word = head.rpartition(".")[2]
+    if updated:
+        return _SURE
+    recorded = not purpose.unrecorded
+    if has_leader and alike:  # a copy, whatever its name; two towers may begin as copies as well
+        doubtful = recorded and (purpose.idle or (purpose.feature and not _PLAIN.search(word)))
+        return _UNSURE if doubtful and not _STILL.search(word) else _SURE
+    if purpose.idle:
+        return _AMISS
+    if _STILL.search(head):
+        return _SURE
+    whole = purpose.unrecorded and purpose.apart
+    if has_leader and _FOLLOWERS.search(word):
+        if purpose.feature:
+            return _AMISS
+        if whole or _PLAIN.search(word):
+            return _SURE
+        return _UNSURE if purpose.apart else _AMISS
+    if purpose.feature:
+        # As the generator's images are judged in the discriminator's step, beside those of the data.
+        return _SURE if whole and purpose.shared and not has_leader else _AMISS
+    return _SURE if whole and (_FOLLOWERS.search(word) or purpose.same_data or judged) else _AMISS
+
+
+def _is_follower(leaves: Leaves, name: str, following: Collection[str]) -> bool:
+    """Whether a lost parameter belongs to a copy of a trained module, or to one that goes by such a name."""
+    if name in following or copied_module(leaves, name):
+        return True
+    head = _named(name, _FOLLOWERS)
+    return bool(head and leader_of(leaves, head, name[len(head) :])[0])
 
 
 def thawing(facts: Facts, steps: Sequence[int]) -> Step | None:
@@ -99,40 +136,10 @@ def thawing(facts: Facts, steps: Sequence[int]) -> Step | None:
     return facts.flow.steps[back[frozen[0].outputs[0]]]
 
 
-def _head(name: str, pattern: re.Pattern[str]) -> str:
+def _named(name: str, pattern: re.Pattern[str]) -> str:
     """The part of a parameter's name up to the innermost module that the pattern fits; "" if none does."""
     parts = name.split(".")
     for count in range(len(parts) - 1, 0, -1):
         if pattern.search(parts[count - 1]):
             return ".".join(parts[:count])
     return ""
-
-
-def _leader(leaves: Mapping[str, LeafFact], head: str, tail: str) -> tuple[str, bool]:
-    """A trained module with parameters of the same names and shapes, and whether their values are alike."""
-    own = {name[len(head) :]: leaf for name, leaf in leaves.items() if name.startswith(f"{head}.")}
-    heads = sorted(name[: -len(tail)] for name, leaf in leaves.items() if name.endswith(tail) and _fed(leaf))
-    matching = []
-    for other in heads:
-        pairs = [(leaf, leaves.get(other + end)) for end, leaf in own.items()]
-        known = [(leaf, twin) for leaf, twin in pairs if twin is not None and _fed(twin) and twin.shape == leaf.shape]
-        if other != head and len(known) == len(pairs):
-            if _alike(known):
-                return other, True
-            matching.append(other)
-    return (matching[0], False) if matching else ("", False)
-
-
-def _fed(leaf: LeafFact) -> bool:
-    return leaf.gradient in ("value", "zero", "nonfinite")
-
-
-def _alike(pairs: Sequence[tuple[LeafFact, LeafFact]]) -> bool:
-    apart = whole = 0.0
-    for one, two in pairs:
-        # Biases of 0 and scales of 1 are the same in any two networks.
-        if len(one.sample) != len(two.sample) or len(set(one.sample)) < 2 or len(set(two.sample)) < 2:
-            continue
-        apart += sum((a - b) ** 2 for a, b in zip(one.sample, two.sample, strict=True))
-        whole += sum(a * a + b * b for a, b in zip(one.sample, two.sample, strict=True))
-    return whole > 0 and apart <= _ALIKE * whole

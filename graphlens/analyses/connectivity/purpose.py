@@ -1,0 +1,192 @@
+"""GL101, how serious: what a value that was cut from the graph is used for, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from graphlens.analyses.connectivity.facts import Facts
+from graphlens.analyses.connectivity.mechanisms import DETACHING
+from graphlens.analyses.connectivity.twins import updated_leaves
+from graphlens.analyses.lineage import values_read
+from graphlens.flow import REQUIRES_GRAD, SWITCHES, UNSEEN, Step
+
+# Of several tensors their sum: the derivative with respect to one does not depend on another. A
+# difference is left out: it compares, even where its derivative does not show that.
+_SUMS = frozenset(("torch.add", "Tensor.add", "Tensor.add_", "Tensor.__add__", "Tensor.__radd__", "Tensor.__iadd__"))
+_JOINS = frozenset(("torch.stack", "torch.cat", "torch.hstack", "torch.vstack"))
+# Of one tensor a multiple, a sum of entries, or another shape.
+_LINEAR = frozenset(
+    f"{owner}.{name}"
+    for owner in ("torch", "Tensor")
+    for name in ("sum", "mean", "mul", "div", "neg", "reshape", "view", "squeeze", "unsqueeze", "flatten", "clone",
+                 "__mul__", "__rmul__", "__imul__", "__truediv__", "__itruediv__", "__neg__", "__getitem__", "__rsub__",
+                 "__sub__", "sub")
+)  # fmt: skip
+_MOST_DATA = 64  # tensors of data that are told apart
+
+
+class Purpose(NamedTuple):
+    """What became of a value after it was cut from the graph.
+
+    Attributes:
+        idle: it is only added to what is differentiated, so that no gradient depends on it. What a
+            loss aims at does not go that way.
+        feature: a trained weight is applied to it or to what was made with it, as to a layer's
+            output. What a loss aims at meets no weight.
+        shared: every such weight is applied to something else as well, as a discriminator's are.
+        unrecorded: no call that computes with the lost leaves was recorded; else it was, and its
+            result thrown away.
+        apart: nothing that is trained loses a path here.
+        same_data: a module that is trained reads the same data.
+        through: leaves without a gradient that are applied to it, as a target critic judges an actor's choice.
+    """
+
+    idle: bool
+    feature: bool
+    shared: bool
+    unrecorded: bool
+    apart: bool
+    same_data: bool
+    through: frozenset[str]
+
+
+class Purposes:
+    """Looks up the purpose of cuts in one recorded run."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._steps = facts.flow.steps
+        self._flags = facts.flow.values
+
+    def of(self, cut: Sequence[int], lost: Collection[int], *, apart: bool) -> Purpose:
+        """The purpose of what these steps cut.
+
+        Args:
+            cut: numbers of steps, in forward order.
+            lost: the values of the leaves that lose their last path there.
+        """
+        spoilt, weights, idle, through = self._followed(cut)
+        elsewhere = any(
+            spoilt[end.value]
+            for end in (*self._facts.seen.ends, *self._facts.seen.outputs)
+            if end.value is not None and not end.requires_grad
+        )
+        reaches = any(spoilt[value] for value in self._facts.ends)
+        shared, data = self._applied_to_others(spoilt, weights)
+        own_data = 0
+        for number in cut:
+            for value in values_read(self._steps[number]):
+                own_data |= self._data[value]
+        return Purpose(
+            idle and reaches and not elsewhere,
+            bool(weights),
+            bool(weights) and shared,
+            self._recorded.isdisjoint(lost),
+            apart,
+            bool(own_data & data),
+            frozenset(leaf.name for leaf in self._facts.lost if leaf.value in through and leaf.value not in lost),
+        )
+
+    def _followed(self, cut: Sequence[int]) -> tuple[bytearray, set[int], bool, set[int]]:
+        """What depends on the cut value; trained weights applied to it; whether it is only added; what it is read with."""
+        spoilt = bytearray(len(self._flags))
+        cutting = set(cut)
+        weights: set[int] = set()
+        beside: set[int] = set()
+        idle = True
+        for number in range(cut[0], len(self._steps)):
+            step = self._steps[number]
+            made = [value for value in step.outputs if value not in step.inputs]
+            reads = (*values_read(step), *step.written)
+            if number in cutting:
+                for value in made:
+                    spoilt[value] = 1
+                continue
+            if not any(spoilt[value] for value in reads):
+                continue
+            beside.update(reads)
+            joined = step.grad and any(self._on_path[value] for value in step.outputs)
+            if joined:
+                weights.update(self._weights[value] for value in reads if value in self._weights)
+                idle &= _only_adds(step, reads)
+            for value in made:
+                spoilt[value] = 1
+        return spoilt, weights, idle, beside
+
+    def _applied_to_others(self, spoilt: bytearray, weights: Collection[int]) -> tuple[bool, int]:
+        """Whether each weight is applied to something else too; and the data that trained weights are applied to."""
+        others, data = set(), 0
+        for step in self._steps:
+            if not (step.grad and any(self._on_path[value] for value in step.outputs)):
+                continue
+            applied = [self._weights[value] for value in step.inputs if value in self._weights]
+            if applied and not any(spoilt[value] for value in step.inputs):
+                others.update(applied)
+                for value in step.inputs:
+                    data |= self._data[value]
+        return others.issuperset(weights), data
+
+    @cached_property
+    def updated(self) -> frozenset[str]:
+        """The lost leaves that the run itself writes the values of trained ones into, as for an average of them."""
+        return frozenset(updated_leaves(self._facts))
+
+    @cached_property
+    def _on_path(self) -> bytearray:
+        """Per value whether a gradient comes to it."""
+        found = bytearray(len(self._flags))
+        for end in self._facts.ends:
+            found[end] = bool(self._flags[end] & REQUIRES_GRAD)
+        for step in reversed(self._steps):
+            if any(found[value] for value in step.outputs):
+                for value in (*step.inputs, *step.written) if step.grad else step.written:
+                    found[value] = bool(self._flags[value] & REQUIRES_GRAD)
+        return found
+
+    @cached_property
+    def _weights(self) -> dict[int, int]:
+        """The values of trained weights and of their transposes, views and casts; with the weight's own."""
+        found = {
+            leaf.value: leaf.value
+            for leaf in self._facts.wanted
+            # Biases, scales and temperatures are found in losses as well.
+            if leaf.role == "parameter" and len(leaf.shape) > 1 and leaf.value is not None and leaf.gradient != "none"
+        }
+        for step in self._steps:
+            if len(step.inputs) == 1 and step.inputs[0] in found:
+                found.update((value, found[step.inputs[0]]) for value in step.outputs if value not in found)
+        return found
+
+    @cached_property
+    def _data(self) -> list[int]:
+        """Per value the data, bit for bit, that it was computed from."""
+        found = [0] * len(self._flags)
+        seen = self._facts.seen
+        named = {leaf.value: leaf.role for leaf in seen.leaves if leaf.value is not None}
+        roots = [value for value, role in named.items() if role != "parameter"]
+        met = (value for step in self._steps for value in step.inputs if self._flags[value] & UNSEEN)
+        roots += dict.fromkeys(value for value in met if value not in named and value not in seen.existing)
+        for bit, value in enumerate(roots[:_MOST_DATA]):
+            found[value] = 1 << bit
+        for step in self._steps:
+            mask = 0
+            for value in (*values_read(step), *step.written):
+                mask |= found[value]
+            for value in step.outputs:
+                found[value] |= mask
+        return found
+
+    @cached_property
+    def _recorded(self) -> set[int]:
+        """The values that some call computed with while autograd was recording."""
+        plain = {*DETACHING, *SWITCHES, "Tensor.data ="}
+        return {value for step in self._steps if step.grad and step.function not in plain for value in step.inputs}
+
+
+def _only_adds(step: Step, reads: Sequence[int]) -> bool:
+    """Whether no derivative of the step depends on what it reads."""
+    if step.function in _SUMS or step.function in _JOINS:
+        return True
+    return step.function in _LINEAR and len(set(reads)) == 1
