@@ -16,7 +16,10 @@ _IN_PLACE = frozenset(
 )
 # What hands a tensor's value to Python.
 _READS = ("float", "int", "bool", "index", "complex", "array", "dlpack", "format", "repr")
-ESCAPES = frozenset(("Tensor.item", "Tensor.tolist", "Tensor.numpy", *(f"Tensor.__{name}__" for name in _READS)))
+ESCAPES = frozenset(
+    f"Tensor.{name}"
+    for name in ("item", "tolist", "numpy", "storage", "untyped_storage", *(f"__{name}__" for name in _READS))
+)
 # Attributes that are tensors; the others (shape, dtype, requires_grad …) are not recorded.
 _TENSOR_ATTRIBUTES = frozenset(("data", "T", "mT", "H", "mH", "real", "imag", "grad"))
 # Their result shares memory with their argument, though autograd does not call it a view.

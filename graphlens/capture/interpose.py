@@ -104,7 +104,7 @@ def _functions(recorder: Recorder) -> list[_StandIn]:
 
 
 def _makers(recorder: Recorder) -> list[_StandIn]:
-    """`nn.Parameter`, the old `Variable`, and `torch.from_numpy`."""
+    """`nn.Parameter`, the old `Variable`, `torch.from_numpy`, and `Tensor.set_`."""
     parameter, new, from_numpy = torch.nn.Parameter, torch.nn.Parameter.__dict__["__new__"], torch.from_numpy
 
     def make_parameter(cls: type, *args: Any, **kwargs: Any) -> Any:
@@ -132,10 +132,16 @@ def _makers(recorder: Recorder) -> list[_StandIn]:
     def recorded_from_numpy(array: Any) -> Any:
         return recorded(from_numpy, array)
 
+    set_tensor = torch._C.TensorBase.set_
+
+    def recorded_set(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return recorded(set_tensor, self, *args, **kwargs)
+
     return [
         (parameter, "__new__", new, staticmethod(recorded_new)),
         (VariableMeta, "__call__", VariableMeta.__dict__.get("__call__"), recorded_variable),
         (torch, "from_numpy", from_numpy, recorded_from_numpy),
+        (torch.Tensor, "set_", torch.Tensor.__dict__.get("set_"), recorded_set),
     ]
 
 

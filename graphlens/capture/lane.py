@@ -19,7 +19,7 @@ from graphlens.capture.guards import guarding_lines
 from graphlens.capture.module_calls import ModuleStack
 from graphlens.capture.sites import is_outside
 from graphlens.capture.switches import Switch, Switches, who_switches
-from graphlens.capture.values import EMPTY, Values
+from graphlens.capture.values import EMPTY, Values, storage_of
 from graphlens.flow import GRAD, NO_GRAD, Step
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ class Lane(TorchFunctionMode):
             targets = _tensors(args[0] if args else next(iter(kwargs.values()), made))
             return bool(targets), _write(values, targets, found, memory=facts.memory)
         if facts.escapes and not isinstance(made, _Tensor):
+            if _frame(2).f_code is storage_of.__code__:  # a question of the recorder's own
+                return False, ()
             number = values.escape(made, args[0] if args else None)
             found.extend(() if number is None else (number,))
             return True, ()

@@ -103,7 +103,7 @@ class Values:
                 number = self.find(item)
                 found.append(self._met(item) if number is None else number)
                 if self.written:
-                    self._read_memory(_storage(item), -1 if number is None else number, found)
+                    self._read_memory(storage_of(item), -1 if number is None else number, found)
             elif item.__class__ in EMPTY:
                 pass
             elif isinstance(item, (list, tuple)):
@@ -117,6 +117,10 @@ class Values:
                     known = self._floats.get(id(item))
                     if known is not None and known[0] is item:
                         found.append(known[1])
+            elif isinstance(item, (torch.UntypedStorage, torch.TypedStorage)):
+                number = self.find(_untyped(item))
+                if number is not None:
+                    found.append(number)
             elif isinstance(item, numpy.ndarray):
                 for array in (item, item.base):
                     self._read_array(array, found)
@@ -169,7 +173,7 @@ class Values:
                 more.extend(numbers[1:])
                 after.append(self.add(other))
             before.extend(more)
-            storage = _storage(tensor)
+            storage = storage_of(tensor)
             if storage is not None:
                 self.written[id(storage)] = (ref(storage), after[0])
         return before, after
@@ -197,10 +201,14 @@ class Values:
         if isinstance(value, numpy.ndarray):
             number = self._python()
             self.known[id(value)] = (ref(value), number)
-            storage = _storage(source) if isinstance(source, torch.Tensor) else None
+            storage = storage_of(source) if isinstance(source, torch.Tensor) else None
             self._shared.pop(id(value), None)
             if storage is not None:
                 self._shared[id(value)] = ref(storage)
+            return number
+        if isinstance(value, (torch.UntypedStorage, torch.TypedStorage)):
+            storage, number = _untyped(value), self._python()
+            self.known[id(storage)] = (ref(storage), number)
             return number
         floats = list(_floats_in(value))
         if not floats:
@@ -223,7 +231,7 @@ class Values:
                 now = [number]
                 if self.written:
                     # What it shares memory with was written since: that is where its values come from.
-                    self._read_memory(_storage(tensor), number, now)
+                    self._read_memory(storage_of(tensor), number, now)
                 found[name] = now[-1]
         return found
 
@@ -261,7 +269,7 @@ def _base(tensor: torch.Tensor) -> torch.Tensor | None:
         return tensor._base
 
 
-def _storage(tensor: torch.Tensor) -> Any:
+def storage_of(tensor: torch.Tensor) -> Any:
     """A tensor's storage, always the same object; None if it has none of its own, as a sparse one."""
     try:
         if type(tensor) in _PLAIN:
@@ -270,6 +278,10 @@ def _storage(tensor: torch.Tensor) -> Any:
             return tensor.untyped_storage()
     except (RuntimeError, NotImplementedError):
         return None
+
+
+def _untyped(storage: torch.UntypedStorage | torch.TypedStorage) -> torch.UntypedStorage:
+    return storage._untyped_storage if isinstance(storage, torch.TypedStorage) else storage
 
 
 def _floats_in(value: Any) -> list[float]:

@@ -91,6 +91,7 @@ def everything() -> dict[str, object]:
         "apply": torch.autograd.Function.__dict__["apply"],
         "Parameter": torch.nn.Parameter.__dict__["__new__"],
         "from_numpy": torch.from_numpy,
+        "set_": "set_" in torch.Tensor.__dict__,
         "compile": torch.compile,
         "made": _SingleLevelFunction.__dict__.get("apply"),
         "stance": eval_frame._stance.stance,

@@ -137,6 +137,29 @@ def tensor_is_built_on_the_storage_of_another():
     return Subject(Aliased(), [torch.randn(3, 4)])
 
 
+@faulty("GL101", lost=ENCODER, mechanism="a storage")
+def storage_is_kept_and_set_later():
+    class Stored(Two):
+        def forward(self, x):
+            memory = self.encoder(x).untyped_storage()  # <- fault
+            h = torch.empty(0)
+            h.set_(memory, 0, (3, 4), (4, 1))  # <- near
+            return self.head(h).mean()
+
+    return Subject(Stored(), [torch.randn(3, 4)])
+
+
+@faulty("GL106", mechanism="no derivative")
+def tensor_is_set_to_another_tensor():
+    class Set(Two):
+        def forward(self, x):
+            h = torch.empty(0)
+            h.set_(self.encoder(x))  # <- fault
+            return self.head(h).mean()
+
+    return Subject(Set(), [torch.randn(3, 4)])
+
+
 @faulty("GL101", lost=ENCODER, mechanism="save and load", allowed=("GL102",))
 def activations_go_through_a_file():
     class Cached(Two):

@@ -65,7 +65,8 @@ def failing_backward(facts: Facts) -> Iterator[Finding]:
     lacking = _NO_DERIVATIVE.search(seen.backward_error)
     where, fix = Place(), ""
     if lacking is not None:
-        called = (step for step in facts.flow.steps if step.function.rpartition(".")[2].rstrip("_") == lacking[1])
+        op = lacking[1].rstrip("_")
+        called = (step for step in facts.flow.steps if step.function.rpartition(".")[2].rstrip("_") == op)
         step = next(called, None)
         where = Place() if step is None else facts.place(step)
         fix = "use an op that torch has a derivative for; or detach its input, if that needs no gradient"

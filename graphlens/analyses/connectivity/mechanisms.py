@@ -29,6 +29,8 @@ DECORATED = Mechanism(
 _COPIES = "copies the values into a new tensor without history"
 _TO_TEXT = "hands the value on as text, which keeps no history"
 _TO_PYTHON = "hands the value to Python, which keeps no history"
+_TO_MEMORY = "hands out the bare memory, which keeps no history"
+_VIEW = "use the tensor itself, or a view of it as by .view() or .as_strided(), which stays in the graph"
 _STACK = "replace it by torch.stack([...]) (or torch.cat), which stays in the graph"
 _STAY = "keep the computation in torch, and call it for logging only"
 
@@ -57,6 +59,8 @@ _BY_FUNCTION = {
     "Tensor.__format__": (_TO_TEXT, _STAY),
     "Tensor.__repr__": (_TO_TEXT, _STAY),
     "Tensor.__dlpack__": ("hands the memory to another library, which keeps no history", _STAY),
+    "Tensor.storage": (_TO_MEMORY, _VIEW),
+    "Tensor.untyped_storage": (_TO_MEMORY, _VIEW),
     "Tensor.__deepcopy__": (
         "copies the values into a new tensor without history",
         "use .clone(), which stays in the graph",
@@ -70,7 +74,7 @@ _BY_FUNCTION = {
 FROM_PYTHON = frozenset(
     ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy", "torch.frombuffer", "torch.full")
 )
-TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what in (_TO_PYTHON, _TO_TEXT))
+TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what in (_TO_PYTHON, _TO_TEXT, _TO_MEMORY))
 DETACHING = ("Tensor.detach", "torch.detach", "Tensor.detach_", "Tensor.data")
 _SAYING_SO = {
     "Tensor.detach": "leave out .detach()",

@@ -90,7 +90,7 @@ class Purposes:
         )
 
     def _followed(self, cut: Sequence[int]) -> tuple[bytearray, set[int], bool, set[int]]:
-        """What depends on the cut value; trained weights applied to it; whether it is only added; what it is read with."""
+        """What depends on the cut value; weights that are applied to it; whether it is only added; what is read too."""
         spoilt = bytearray(len(self._flags))
         cutting = set(cut)
         weights: set[int] = set()
