@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof"}, {"torch"}),
     "explaining": ({"analyses", "capture", "errors", "graph", "numerics", "proof", "subject"}, {"torch"}),
+    "sweeping": ({"analyses", "capture", "errors", "numerics", "records", "targets"}, {"torch"}),
     "api": (
         {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},
         set(),
@@ -65,7 +66,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         {"__init__", "accuracy", "analyses", "capture", "cli", "errors", "explaining", "files", "graph", "lessons",
-         "numerics", "records", "storage", "targets", "units", "views"},
+         "numerics", "records", "storage", "sweeping", "targets", "units", "views"},
         {"click", "torch"},
     ),
     "__main__": ({"cli"}, set()),

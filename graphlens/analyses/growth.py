@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphlens.analyses.fits import FEWEST, Line, Power, exact_line, fit_line, fit_power, student_t
-from graphlens.analyses.sweep_points import Point, Sweep, is_numeric
+from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.records import Timing
 from graphlens.units import count_text, seconds_text
 
@@ -21,7 +21,8 @@ class Quantity:
         key: its name in documents.
         label: its name in a report.
         unit: "nodes", "edges", "B", "s", or "" for a difference.
-        kind: "count" repeats exactly; "time" has the spread of a clock; "difference" is rounding noise.
+        kind: "count" repeats exactly; "time" has the spread of a clock; "difference" and "error" are rounding
+            noise.
         is_of_pair: whether it belongs to two targets together.
     """
 
@@ -40,7 +41,8 @@ FORWARD = Quantity("forward", "forward", "s", "time")
 BACKWARD = Quantity("backward", "backward", "s", "time")
 OUTPUT = Quantity("output_difference", "output difference", "", "difference", is_of_pair=True)
 GRADIENT = Quantity("gradient_difference", "gradient difference", "", "difference", is_of_pair=True)
-QUANTITIES = (NODES, EDGES, DEPTH, SAVED, FORWARD, BACKWARD, OUTPUT, GRADIENT)
+COSTS = (NODES, EDGES, DEPTH, SAVED, FORWARD, BACKWARD, OUTPUT, GRADIENT)
+CONDITION = "κ₂"  # in the place of an option: what errors grow with where options change the matrix
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,55 @@ class Series:
 
 
 def laws(sweep: Sweep) -> tuple[Law, ...]:
-    """The growth of each quantity along each numeric option, for each setting of the others."""
-    return tuple(_law(one) for over, values in sweep.over.items() if is_numeric(values) for one in series(sweep, over))
+    """The growth of each quantity along each numeric option, for each setting of the others.
+
+    Errors besides along the condition number, where that varies.
+    """
+    along = [one for over, values in sweep.over.items() if is_numeric(values) for one in series(sweep, over)]
+    # Over many decades of κ₂ no straight line says anything.
+    return (*map(_law, along), *(replace(_law(one), line=None) for one in by_condition(sweep)))
+
+
+def quantities(sweep: Sweep) -> tuple[Quantity, ...]:
+    """What a sweep measured: costs, or the errors of the results that any of its points has."""
+    if sweep.what == "cost":
+        return COSTS
+    found = (side.exactness for point in sweep.done for side in point.sides if side.exactness is not None)
+    return tuple(dict.fromkeys(error_of(result.label) for exactness in found for result in exactness.results))
+
+
+_ERROR_OF = "error of "
+
+
+def error_of(label: str) -> Quantity:
+    """The largest error of a result."""
+    return Quantity(_ERROR_OF + label, _ERROR_OF + label, "", "error")
+
+
+def by_condition(sweep: Sweep) -> Iterator[Series]:
+    """The relative errors of results over the condition number, where the one option that is swept changes it."""
+    if sum(len(values) > 1 for values in sweep.over.values()) != 1:
+        return
+    for side in range(len(sweep.names)):
+        rows: dict[str, list[tuple[float, float]]] = {}
+        for point in sweep.done:
+            found = point.sides[side].exactness
+            if found is None or found.condition is None or found.condition[1]:
+                continue
+            for result in found.results:
+                if result.relative is not None:
+                    rows.setdefault(result.label, []).append((found.condition[0], result.relative))
+        for label, pairs in rows.items():
+            pairs.sort()
+            if len({f"{x:.2g}" for x, _ in pairs}) >= FEWEST:
+                xs, ys = zip(*pairs, strict=True)
+                name = f"relative error of {label}"
+                yield Series(Quantity(name, name, "", "error"), side, CONDITION, {}, xs, ys)
 
 
 def series(sweep: Sweep, over: str) -> Iterator[Series]:
     """What was measured along one option, for each setting of the others; without what never was."""
+    asked = quantities(sweep)
     groups: dict[tuple[str, ...], list[Point]] = {}
     for point in sweep.points:
         groups.setdefault(tuple(repr(value) for key, value in point.options.items() if key != over), []).append(point)
@@ -96,10 +141,10 @@ def series(sweep: Sweep, over: str) -> Iterator[Series]:
             done.sort(key=lambda point: float(point.options[over]))
         where = {key: value for key, value in group[0].options.items() if key != over}
         for side in range(len(sweep.names)):
-            for quantity in QUANTITIES:
+            for quantity in asked:
                 if not quantity.is_of_pair:
                     yield from _one_series(quantity, side, over, where, group, done)
-        for quantity in QUANTITIES:
+        for quantity in asked:
             if quantity.is_of_pair and len(sweep.names) == 2:
                 yield from _one_series(quantity, None, over, where, group, done)
 
@@ -131,6 +176,8 @@ def value_at(point: Point, quantity: Quantity, side: int | None) -> float | None
     if side is None:
         found = point.output if quantity is OUTPUT else point.gradient
         return None if found is None else found.max_abs
+    if quantity.kind == "error":
+        return _error_at(point.sides[side], quantity)
     timing = timing_at(point, quantity, side)
     if timing is not None:
         return timing.median
@@ -143,6 +190,12 @@ _COUNTS: dict[str, Callable[[Any], int | None]] = {
     DEPTH.key: lambda side: side.depth,
     SAVED.key: lambda side: side.saved,
 }
+
+
+def _error_at(side: Side, quantity: Quantity) -> float | None:
+    found = {} if side.exactness is None else side.exactness.by_label
+    result = found.get(quantity.key.removeprefix(_ERROR_OF))
+    return None if result is None else result.error
 
 
 def timing_at(point: Point, quantity: Quantity, side: int | None) -> Timing | None:

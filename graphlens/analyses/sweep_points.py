@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphlens.analyses import exactness
 from graphlens.analyses.counts import stats
 from graphlens.analyses.differences import Difference, gradient_differences, output_differences
+from graphlens.analyses.exactness import Exactness
 from graphlens.records import RunRecord, Timing
 
 
@@ -22,6 +24,7 @@ class Side:
         unsized: nodes and tensors whose size is not available; where it is not 0, `saved` is a lower bound.
         forward, backward: wall-clock seconds; None where not measured.
         options: all options of the target's factory, those that were left alone too.
+        exactness: None where it was not asked for, or there is no backward graph.
     """
 
     nodes: int | None = None
@@ -35,6 +38,7 @@ class Side:
     threads: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    exactness: Exactness | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Sweep:
         settings: the options that stayed the same, by target, as far as they were set.
         jobs: how many points were run at a time; times are never measured but one point at a time.
         versions: of graphlens and of torch.
+        what: "cost" if counts, sizes and times were asked for, "error" if errors were.
         notes: what was done on the reader's behalf.
     """
 
@@ -98,6 +103,7 @@ class Sweep:
     jobs: int = 1
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    what: str = "cost"
 
     @property
     def done(self) -> tuple[Point, ...]:
@@ -197,6 +203,7 @@ def _plain_side(side: Side) -> dict[str, Any]:
         "threads": side.threads,
         "options": dict(side.options),
         "notes": list(side.notes),
+        **({} if side.exactness is None else {"exactness": exactness.to_plain(side.exactness)}),
     }
 
 
@@ -229,6 +236,7 @@ def _side_from(plain: Mapping[str, Any]) -> Side:
         threads=_or_none(_whole, plain["threads"]),
         options=dict(plain["options"]),
         notes=tuple(map(str, plain["notes"])),
+        exactness=_or_none(exactness.from_plain, plain.get("exactness")),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphlens.analyses.sweep_points import Point, from_plain
 
 if TYPE_CHECKING:
-    from graphlens.capture.sweep import Work
+    from graphlens.sweeping import Work
 
 
 def measure_all(works: Sequence[Work], jobs: int, threads: int) -> Generator[tuple[int, Point], None, None]:
@@ -35,10 +35,10 @@ def measure_all(works: Sequence[Work], jobs: int, threads: int) -> Generator[tup
 
 
 def _run(work: Work, threads: int, running: set[subprocess.Popen[bytes]], stopped: list[bool]) -> Point:
-    from graphlens.capture.sweep import request
+    from graphlens.sweeping import request
 
     # The same places to import from as here, and no others.
-    code = f"import sys; sys.path[:] = {sys.path!r}; from graphlens.capture.sweep import main; main()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from graphlens.sweeping import main; main()"
     # Ctrl-C in the terminal reaches this process alone, which then ends the others.
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

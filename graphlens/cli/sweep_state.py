@@ -93,12 +93,14 @@ class State:
 
 
 def key_of(
-    targets: tuple[Target, ...], options: tuple[Mapping[str, Any], ...], repeats: int, machine: Mapping[str, Any]
-) -> dict[str, Any]:
+    targets: tuple[Target, ...], options: tuple[Mapping[str, Any], ...], repeats: int, machine: Mapping[str, Any],
+    reference: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What a point's numbers depend on, as far as graphlens can see it.
 
     Args:
         machine: the versions of graphlens and torch, and the number of threads.
+        reference: where true values come from, if errors were measured.
     """
     sides = [
         {
@@ -108,7 +110,8 @@ def key_of(
         }
         for target, chosen in zip(targets, options, strict=True)
     ]
-    return {"sides": sides, "repeats": repeats, **machine}
+    errors = {} if reference is None else {"reference": reference}
+    return {"sides": sides, "repeats": repeats, **machine, **errors}
 
 
 def _source(target: Target) -> str | None:

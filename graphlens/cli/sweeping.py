@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,8 +18,8 @@ from graphlens.targets import Target, parse_options, parse_target
 
 if TYPE_CHECKING:
     from graphlens.analyses.sweep_points import Point, Sweep
-    from graphlens.capture.sweep import Work
     from graphlens.cli.sweep_state import State
+    from graphlens.sweeping import Work
 
 
 @click.command()
@@ -32,15 +32,27 @@ if TYPE_CHECKING:
     help="An option and its values, or a range LOW..HIGH; two of them make a grid.",
 )
 @click.option("--against", metavar="TARGET", help="Another target, run beside it at each point.")
+@click.option(
+    "--what",
+    type=click.Choice(["cost", "error"]),
+    default="cost",
+    show_default=True,
+    help="Counts, sizes and times; or how far results are from their true values.",
+)
+@click.option(
+    "--reference",
+    type=click.Choice(["auto", "exact", "float64", "sample"]),
+    default="auto",
+    show_default=True,
+    help="Where true values come from, for --what error.",
+)
 @target_options
 @click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of TARGET alone; repeatable.")
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of the other target alone; repeatable.")
 @click.option(
     "--repeats",
     type=click.IntRange(0, 1000),
-    default=3,
-    show_default=True,
-    help="Timed runs after the warm-up, at each point; 0 measures no time.",
+    help="Timed runs after the warm-up, at each point; 0 measures no time.  [default: 3; 0 for --what error]",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="The points as CSV on stdout.")
 @click.option("-o", "--output", metavar="FILE", help="Plot the growth: .svg, .png or .pdf.")
@@ -57,19 +69,21 @@ def sweep(
     target: str,
     over: tuple[str, ...],
     against: str | None,
+    what: str,
+    reference: str,
     settings: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     set_a: tuple[str, ...],
     set_b: tuple[str, ...],
-    repeats: int,
+    repeats: int | None,
     as_csv: bool,
     output: str | None,
     keep: str | None,
     jobs: int,
     force: bool,
 ) -> None:
-    """Run TARGET at many values of an option: counts, sizes, times, and how they grow.
+    """Run TARGET at many values of an option: counts, sizes and times, or errors, and how they grow.
 
     Values are Python literals. LOW..HIGH stands for both ends, and between them for 1 and 3 times
     each power of ten: 10..1000 is 10, 30, 100, 300, 1000. To numbers of at least 3 values a power
@@ -85,6 +99,10 @@ def sweep(
         raise click.UsageError("--json and --csv exclude each other; choose one")
     if set_b and against is None:
         raise click.UsageError("--set-b goes with --against")
+    if what == "error" and repeats:
+        raise click.UsageError("--repeats goes with --what cost: errors are measured without times")
+    if what == "cost" and reference != "auto":
+        raise click.UsageError("--reference goes with --what error")
     targets = tuple(parse_target(text) for text in (target, against) if text is not None)
     values, notes = parse_over(over)
     options = tuple(parse_options((*settings, *own)) for own in (set_a, set_b)[: len(targets)])
@@ -95,7 +113,8 @@ def sweep(
         lines = ", ".join(map(str, state.damaged[:5])) + (", …" if len(state.damaged) > 5 else "")
         click.echo(f"graphlens: warning: {keep}: damaged lines are ignored: {lines}", err=True)
     with progressing(quiet) as progress:
-        found = _Sweeper(targets, options, values, repeats, jobs, state, progress).run()
+        asked = _Asked(0, reference) if what == "error" else _Asked(3 if repeats is None else repeats, None)
+        found = _Sweeper(targets, options, values, asked, jobs, state, progress).run()
     if not found.done:
         first = found.points[0]
         raise TargetError(f"no point succeeded; at {point_text(first.options)}: {first.failure}")
@@ -132,6 +151,13 @@ def _plot_kind(output: str | None, keep: str | None, *, force: bool) -> str:
     return kind
 
 
+class _Asked(NamedTuple):
+    """What is measured at each point: runs to time, and where true values come from if errors are wanted."""
+
+    repeats: int
+    reference: str | None
+
+
 @dataclass(frozen=True)
 class _Sweeper:
     """Runs the points that are not there yet."""
@@ -139,7 +165,7 @@ class _Sweeper:
     targets: tuple[Target, ...]
     options: tuple[dict[str, Any], ...]
     over: Mapping[str, Sequence[Any]]
-    repeats: int
+    asked: _Asked
     jobs: int
     state: State
     progress: Progress
@@ -153,11 +179,11 @@ class _Sweeper:
         import torch
 
         import graphlens
-        from graphlens.capture.sweep import Work
+        from graphlens.sweeping import Work
 
         versions = {"graphlens": graphlens.__version__, "torch": str(torch.__version__)}
         works = [
-            Work(swept, self.targets, tuple({**chosen, **swept} for chosen in self.options), self.repeats)
+            Work(swept, self.targets, tuple({**chosen, **swept} for chosen in self.options), *self.asked)
             for swept in grid(self.over)
         ]
         machine = {**versions, "threads": torch.get_num_threads()}
@@ -172,29 +198,33 @@ class _Sweeper:
             raise
         made = tuple(points[number] for number in range(len(works)))
         return Sweep(
-            _names(self.targets), self.over, made, self.options, self.repeats, self.jobs, versions, self._notes(made)
+            _names(self.targets), self.over, made, self.options, self.asked.repeats, self.jobs, versions,
+            self._notes(made), "cost" if self.asked.reference is None else "error",
         )  # fmt: skip
 
     def _kept(self, work: Work, machine: Mapping[str, Any]) -> bool:
         """Whether the point, with or without its times, need not be run again."""
+        keys = (self._key(work, repeats, machine) for repeats in {self.asked.repeats, 0})
+        return any(self.state.find(key, work.swept) is not None for key in keys)
+
+    def _key(self, work: Work, repeats: int, machine: Mapping[str, Any]) -> dict[str, Any]:
+        """What the file of kept points knows a point by."""
         from graphlens.cli.sweep_state import key_of
 
-        keys = (key_of(work.targets, work.options, repeats, machine) for repeats in {self.repeats, 0})
-        return any(self.state.find(key, work.swept) is not None for key in keys)
+        return key_of(work.targets, work.options, repeats, machine, work.reference)
 
     def _points(self, works: Sequence[Work], machine: Mapping[str, Any]) -> dict[int, Point]:
         """All points by their numbers; what the file of kept points does not have is measured."""
-        from graphlens.capture.sweep import add_times, measure
-        from graphlens.cli.sweep_state import key_of
+        from graphlens.sweeping import add_times, measure
 
         def key(work: Work, repeats: int) -> dict[str, Any]:
-            return key_of(work.targets, work.options, repeats, machine)
+            return self._key(work, repeats, machine)
 
         points: dict[int, Point] = {}
         # Without times, because others ran beside it; a sweep that was interrupted may have left some.
         untimed: dict[int, Point] = {}
         for number, work in enumerate(works):
-            finished = self.state.find(key(work, self.repeats), work.swept)
+            finished = self.state.find(key(work, self.asked.repeats), work.swept)
             if finished is not None:
                 points[number] = finished
                 continue
@@ -210,14 +240,14 @@ class _Sweeper:
                     points[number] = point
                     continue
                 self.state.add(key(works[number], 0), point)
-                (untimed if self.repeats else points)[number] = point
+                (untimed if self.asked.repeats else points)[number] = point
         for number in missing:
             if number in points:
                 continue
             work, progress = works[number], self._told(works[number], number, len(works))
             point = add_times(untimed[number], work, progress) if number in untimed else measure(work, progress)
             if not point.failure:
-                self.state.add(key(work, self.repeats), point)
+                self.state.add(key(work, self.asked.repeats), point)
             points[number] = point
         return points
 
@@ -226,7 +256,7 @@ class _Sweeper:
 
         Any other failure is that of its point, which will meet it again.
         """
-        from graphlens.capture.sweep import check
+        from graphlens.sweeping import check
 
         for work in works:
             self.progress(f"checking {point_text(work.swept)}")
@@ -259,7 +289,7 @@ class _Sweeper:
         kept = sum(point.is_kept for point in points)
         if kept:
             notes.append(f"{kept} of {len(points)} points were taken over from {self.state.path}")
-        if self.jobs > 1 and self.repeats:
+        if self.jobs > 1 and self.asked.repeats:
             notes.append("Times were taken afterwards, one point at a time, so that no other point disturbed them")
         return tuple(notes)
 
@@ -279,20 +309,44 @@ def point_text(options: Mapping[str, Any]) -> str:
 def _show(found: Sweep, output: str | None, kind: str, *, as_json: bool, as_csv: bool, force: bool) -> None:
     from graphlens.analyses.growth import laws
     from graphlens.views.documents import to_json
-    from graphlens.views.growth_report import growth_csv, growth_report
     from graphlens.views.sweep_document import sweep_document
 
-    if output is not None:
-        from graphlens.views.growth_plot import plot_growth
-
-        write_bytes(output, plot_growth(found, kind), force=force)
     if as_json:
         click.echo(to_json(sweep_document(found, laws(found))))
     elif as_csv:
         for note in found.notes:
             click.echo(f"graphlens: {note}", err=True)
-        click.echo(growth_csv(found), nl=False)
+        click.echo(_csv(found), nl=False)
     else:
-        click.echo(growth_report(found, laws(found), **page()), nl=False)
-        if output is not None:
+        click.echo(_report(found), nl=False)
+    if output is not None:
+        write_bytes(output, _plot(found, kind), force=force)
+        if not (as_json or as_csv):
             click.echo(f"Wrote {output}")
+
+
+def _plot(found: Sweep, kind: str) -> bytes:
+    if found.what == "error":
+        from graphlens.views.exactness_plot import plot_exactness
+
+        return plot_exactness(found, kind)
+    from graphlens.views.growth_plot import plot_growth
+
+    return plot_growth(found, kind)
+
+
+def _csv(found: Sweep) -> str:
+    if found.what == "error":
+        from graphlens.views.exactness_report import exactness_csv
+
+        return exactness_csv(found)
+    from graphlens.views.growth_report import growth_csv
+
+    return growth_csv(found)
+
+
+def _report(found: Sweep) -> str:
+    from graphlens.analyses.growth import laws
+    from graphlens.views.growth_report import growth_report
+
+    return growth_report(found, laws(found), **page())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from graphlens.accuracy import Accuracy, LoopErrors
-from graphlens.analyses.rounding.laws import law_of, one_way, prediction, random_walk
+from graphlens.analyses.rounding.laws import law_of, prediction, random_walk, worst_case
 from graphlens.errors import MeasureError
 from graphlens.units import count_text, significant
 from graphlens.views.svg import finish_svg, id_prefix
@@ -35,7 +35,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "from before": {"color": "#CC79A7", "linestyle": (0, (3, 1.5, 1, 1.5)), "marker": "D", "linewidth": 1.2},
     "prediction": {"color": "#D55E00", "linestyle": (0, (1, 3)), "marker": "x", "linewidth": 1.2},
     "random signs": {"color": "#6c757d", "linestyle": "-", "marker": "+", "linewidth": 0.9},
-    "one direction": {"color": "#6c757d", "linestyle": (0, (6, 3)), "marker": "", "linewidth": 0.9},
+    "worst case": {"color": "#6c757d", "linestyle": (0, (6, 3)), "marker": "", "linewidth": 0.9},
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def lines_of(loop: LoopErrors) -> list[Line]:
         told = prediction(split)
         if told is not None:
             rows.append(("prediction", told.tolist()))
-        rows += [("random signs", random_walk(split).tolist()), ("one direction", one_way(split).tolist())]
+        rows += [("random signs", random_walk(split).tolist()), ("worst case", worst_case(split).tolist())]
     return [line for name, values in rows if (line := _line(name, values)).values]
 
 
@@ -142,7 +142,7 @@ _WORDS = {
     "from before": "from before the loop",
     "prediction": "prediction n·‖R y‖, or propagated",
     "random signs": "√n: roundings of random sign",
-    "one direction": "worst case of roundings: all one way",
+    "worst case": "worst case: all errors one way",
 }
 
 

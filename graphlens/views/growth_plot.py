@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from graphlens.analyses.growth import (
@@ -21,11 +21,7 @@ from graphlens.analyses.growth import (
 )
 from graphlens.analyses.sweep_points import Sweep, is_numeric
 from graphlens.graph import printable
-
-# Told apart by the colour-blind; and in black and white by marker and by line style.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "os^DvP*X"
-_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+from graphlens.views.axes import COLOURS, LINES, MARKERS, plain, prefixed, ticks
 
 # Each panel: its y axis, and its quantities; the first is drawn with full markers, the second with hollow ones.
 _PANELS: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
@@ -82,12 +78,12 @@ def _group(one: Series) -> tuple[int | None, str]:
 
 
 def _look(number: int, *, is_first: bool) -> dict[str, Any]:
-    colour = _COLOURS[number % len(_COLOURS)]
+    colour = COLOURS[number % len(COLOURS)]
     return {
         "color": colour,
-        "linestyle": _LINES[number % len(_LINES)],
+        "linestyle": LINES[number % len(LINES)],
         "linewidth": 1.5,
-        "marker": _MARKERS[number % len(_MARKERS)],
+        "marker": MARKERS[number % len(MARKERS)],
         "markersize": 6,
         "markerfacecolor": colour if is_first else "white",
     }
@@ -139,7 +135,7 @@ def _scale(axes: Any, sweep: Sweep, over: str, unit: str, shown: Sequence[tuple[
     if is_numeric(sweep.over[over]):
         if shown:
             axes.set_xscale("log")
-            _ticks(axes.xaxis, [x for x, _ in shown], _plain)
+            ticks(axes.xaxis, [x for x, _ in shown], plain)
     else:
         values = sweep.over[over]
         axes.set_xticks(range(len(values)), [printable(x_text(value)) for value in values])
@@ -148,36 +144,7 @@ def _scale(axes: Any, sweep: Sweep, over: str, unit: str, shown: Sequence[tuple[
         axes.set_yticks([])
         return
     axes.set_yscale("log")
-    _ticks(axes.yaxis, [y for _, y in shown], _prefixed(unit) if unit in ("s", "B") else _plain)
-
-
-def _ticks(axis: Any, values: Sequence[float], text: Callable[[float, Any], str]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = min(values), max(values)
-    if low == high:  # a line of one height: some room around it
-        axis.axes.update_datalim([(low / 3, low / 3), (low * 3, low * 3)], updatex=axis.axis_name == "x",
-                                 updatey=axis.axis_name == "y")  # fmt: skip
-        axis.axes.autoscale_view()
-    is_short = high / low < 30 if low else True
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if is_short else (1.0,), numticks=12))
-    axis.set_major_formatter(FuncFormatter(text))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _plain(value: float, _: Any) -> str:
-    """ "1,000", "0.1", "1e-9"."""
-    if 1 <= value < 1e6:
-        return f"{value:,.0f}" if value.is_integer() else f"{value:,g}"
-    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")
-
-
-def _prefixed(unit: str) -> Callable[[float, Any], str]:
-    """ "100 µs", "10 kB"."""
-    from matplotlib.ticker import EngFormatter
-
-    formatter = EngFormatter(unit=unit)
-    return lambda value, _: str(formatter(value))
+    ticks(axes.yaxis, [y for _, y in shown], prefixed(unit) if unit in ("s", "B") else plain)
 
 
 def _legend(

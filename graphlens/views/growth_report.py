@@ -11,12 +11,14 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from graphlens.analyses.exactness import telling
 from graphlens.analyses.fits import FEWEST, Line, Power
-from graphlens.analyses.growth import Law, x_text
+from graphlens.analyses.growth import CONDITION, Law, x_text
 from graphlens.analyses.sweep_points import Gap, Point, Side, Sweep, is_numeric
 from graphlens.graph import printable
 from graphlens.records import Timing
 from graphlens.units import bytes_text, count_text, seconds_text, significant
+from graphlens.views.exactness_report import MOST_RESULTS, error_parts
 from graphlens.views.opening import NOT_MEASURED, options_text
 from graphlens.views.table import heading, paragraph, table, to_text
 
@@ -26,7 +28,8 @@ _MOST_GROUPS = 6  # settings of the other options, each with a section of laws
 
 def growth_report(sweep: Sweep, laws: Sequence[Law], *, width: int = 80, colour: bool = False) -> str:
     """The points of a sweep row by row, and how each quantity grows."""
-    parts = [*_opening(sweep, width), *_points(sweep, width), *_laws(sweep, laws, width)]
+    points = _errors if sweep.what == "error" else _points
+    parts = [*_opening(sweep, width), *points(sweep, width), *_laws(sweep, _told(sweep, laws), width)]
     return to_text(parts, width=width, colour=colour)
 
 
@@ -82,9 +85,7 @@ def _opening(sweep: Sweep, width: int) -> Iterator[RenderableType]:
 
 def _points(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     names = short_names(sweep.names)
-    if names != sweep.names:
-        for name, whole in zip(names, sweep.names, strict=True):
-            yield paragraph(f"{name} is {printable(whole)}.", width=width)
+    yield from _about_names(sweep, names, width)
     varied = _varied(sweep)
     of = ("of",) if len(names) > 1 else ()
     lead = (*map(printable, varied), *of)
@@ -105,6 +106,23 @@ def _points(sweep: Sweep, width: int) -> Iterator[RenderableType]:
         header = (*lead[: len(varied)], "output differs", "relative", "gradients differ", "relative")
         yield table(header, _gap_rows(sweep, varied), left=0, texts=words - {len(varied)})
         yield from _about_gaps(sweep, width)
+    yield from _failed(sweep, width)
+
+
+def _errors(sweep: Sweep, width: int) -> Iterator[RenderableType]:
+    names = short_names(sweep.names)
+    yield from _about_names(sweep, names, width)
+    yield from error_parts(sweep, _varied(sweep), names, width)
+    yield from _failed(sweep, width)
+
+
+def _about_names(sweep: Sweep, names: tuple[str, ...], width: int) -> Iterator[RenderableType]:
+    if names != sweep.names:
+        for name, whole in zip(names, sweep.names, strict=True):
+            yield paragraph(f"{name} is {printable(whole)}.", width=width)
+
+
+def _failed(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     failed = [point for point in sweep.points if point.failure]
     if failed:
         yield heading("\nFailed")
@@ -215,6 +233,15 @@ def _about_gaps(sweep: Sweep, width: int) -> Iterator[RenderableType]:
 # The laws
 
 
+def _told(sweep: Sweep, laws: Sequence[Law]) -> Sequence[Law]:
+    """Of very many results only those that have a column."""
+    if sweep.what != "error":
+        return laws
+    known = [side.exactness for point in sweep.done for side in point.sides if side.exactness is not None]
+    shown = telling(known)[:MOST_RESULTS]
+    return [law for law in laws if any(law.quantity.label.endswith(f"error of {label}") for label in shown)]
+
+
 def _laws(sweep: Sweep, laws: Sequence[Law], width: int) -> Iterator[RenderableType]:
     for over, values in sweep.over.items():
         if not is_numeric(values):
@@ -232,10 +259,18 @@ def _laws(sweep: Sweep, laws: Sequence[Law], width: int) -> Iterator[RenderableT
                 groups.setdefault(point_text(law.where), []).append(law)
         for where, group in list(groups.items())[:_MOST_GROUPS]:
             yield Text("")
-            yield heading(printable(f"Growth along {over}{f', at {where}' if where else ''}"))
+            of = " of errors" if sweep.what == "error" else ""
+            yield heading(printable(f"Growth{of} along {over}{f', at {where}' if where else ''}"))
             yield from _group(sweep, over, group, width)
         if len(groups) > _MOST_GROUPS:
             yield Text(f"\n… and at {len(groups) - _MOST_GROUPS:,} more settings (--json has all)")
+
+
+    along = [law for law in laws if law.over == CONDITION]
+    if along:
+        yield Text("")
+        yield heading("Growth of relative errors along the condition number of the matrix, κ₂")
+        yield from _group(sweep, CONDITION, along, width)
 
 
 def _no_law(over: str, why: str, width: int) -> RenderableType:
@@ -270,6 +305,11 @@ def _group(sweep: Sweep, over: str, laws: Sequence[Law], width: int) -> Iterator
         yield table(("", "per step", "intercept", "points", "R²"), [
             (f"  {_name(law, names)}", *_line_cells(law, line)) for law, line in fitted
         ])  # fmt: skip
+    scattered = [law for law in laws if law.quantity.kind == "error" and not law.power and law.note and not law.line]
+    if len(scattered) > 1 and all(law.constant is None and "scatter" in law.note for law in scattered):
+        text = f"{', '.join(_name(law, names) for law in scattered)}: they scatter too much for a law to be claimed."
+        yield paragraph(text, width=width, indent="    ", first="  · ")
+        laws = [law for law in laws if law not in scattered]
     for law in laws:
         if law.note:
             yield paragraph(_remark(law, names), width=width, indent="    ", first="  · ")
@@ -277,7 +317,10 @@ def _group(sweep: Sweep, over: str, laws: Sequence[Law], width: int) -> Iterator
 
 def _name(law: Law, names: tuple[str, ...]) -> str:
     lead = f"{printable(names[law.side])} " if law.side is not None and len(names) > 1 else ""
-    return lead + law.quantity.label
+    label = law.quantity.label
+    if law.quantity.kind == "error":  # what the heading says needs no room in the table
+        label = label.removeprefix("relative ").removeprefix("error of ").replace("gradient of", "grad")
+    return lead + label
 
 
 def _remark(law: Law, names: tuple[str, ...]) -> str:

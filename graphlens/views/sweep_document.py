@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphlens.analyses import exactness
 from graphlens.analyses.growth import Law
 from graphlens.analyses.sweep_points import Gap, Point, Sweep
 from graphlens.views.plain import evidence, number, timing
@@ -15,6 +16,7 @@ def sweep_document(sweep: Sweep, laws: Sequence[Law]) -> dict[str, Any]:
     return {
         "target": sweep.names[0],
         "against": sweep.names[1] if len(sweep.names) > 1 else None,
+        "what": sweep.what,
         "over": {key: [_option(value) for value in values] for key, values in sweep.over.items()},
         "set": [{key: _option(value) for key, value in chosen.items()} for chosen in sweep.settings],
         "repeats": sweep.repeats,
@@ -39,6 +41,7 @@ def _point(point: Point) -> dict[str, Any]:
             "threads": side.threads,
             "options": evidence(side.options),
             "notes": list(side.notes),
+            "exactness": None if side.exactness is None else exactness.to_plain(side.exactness),
         }
         for side in point.sides
     ]

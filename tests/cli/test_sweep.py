@@ -381,7 +381,7 @@ def test_ctrl_c(jobs: str) -> None:
 
 def _works_in(place: Path, folder: Path) -> bool:
     try:
-        return (place / "cwd").resolve() == folder and b"capture.sweep" in (place / "cmdline").read_bytes()
+        return (place / "cwd").resolve() == folder and b"graphlens.sweeping" in (place / "cmdline").read_bytes()
     except OSError:
         return False
 

@@ -57,7 +57,7 @@ def test_lines_hold_the_numbers_that_were_measured() -> None:
     assert measured.values[measured.rounds.index(50)] == 3.1e-13 * 50
     assert lines["prediction"].values[-1] == pytest.approx(3e-11)
     assert lines["random signs"].values[-1] == pytest.approx(1e-12)  # √100 · 1e-13
-    assert lines["one direction"].values[-1] == pytest.approx(1e-11)
+    assert lines["worst case"].values[-1] == pytest.approx(1e-16 + 3e-11 + 1e-11)  # before, alike, roundings
 
 
 def test_of_long_loops_some_points_are_drawn_the_last_among_them() -> None:

@@ -127,6 +127,11 @@ def one_way(split: Split) -> Array:
     return way
 
 
+def worst_case(split: Split) -> Array:
+    """By round what all errors come to if all point the same way: to first order a bound of the error."""
+    return split.inherited + split.systematic + one_way(split)
+
+
 def _verdict(loop: LoopErrors, split: Split, expected: float) -> str:
     if _is_exact(loop):
         return EXACT

@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
+from graphlens.analyses.exactness import Exactness, exactness_of
 from graphlens.analyses.sweep_points import Point, point_of, to_plain
 from graphlens.capture.program import Program
 from graphlens.capture.resolve import resolve, user_code
 from graphlens.capture.timing import Timings, time_programs
 from graphlens.capture.trace import observe
 from graphlens.errors import GraphlensError
+from graphlens.numerics.rounding import LOOPS, measure_accuracy
+from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_options, parse_target
 
 Progress = Callable[[str], None]
@@ -31,12 +34,14 @@ class Work:
         targets: the target, and the one it is held against, if there is one.
         options: all options that each of them is called with.
         repeats: how many runs to time after the warm-up.
+        reference: where true values come from, if errors are asked for; see `measure_accuracy`.
     """
 
     swept: Mapping[str, Any]
     targets: tuple[Target, ...]
     options: tuple[Mapping[str, Any], ...]
     repeats: int
+    reference: str | None = None
 
 
 def build(target: Target, options: Mapping[str, Any]) -> Program:
@@ -99,13 +104,27 @@ def _measured(work: Work, progress: Progress) -> Point:
         programs.append(build(target, options))
         with user_code(target, "the backward pass"):
             runs.append(observe(programs[-1], progress=progress).record())
+    exact = [_exactness(work, *pair, progress) for pair in zip(work.targets, programs, runs, strict=True)]
     timings = _timed(work, programs, progress)
     runs = [
         replace(run, forward=timing.forward, backward=timing.backward)
         for run, timing in zip(runs, timings, strict=True)
     ]
     point = point_of(work.swept, runs, [program.meta["options"] for program in programs])  # type: ignore[misc]
-    return replace(point, repeats=work.repeats)
+    sides = tuple(replace(side, exactness=found) for side, found in zip(point.sides, exact, strict=True))
+    return replace(point, sides=sides, repeats=work.repeats)
+
+
+def _exactness(
+    work: Work, target: Target, program: Program, run: RunRecord, progress: Progress
+) -> Exactness | None:  # fmt: skip
+    """How exact one target is, if that is asked for and it has a backward graph."""
+    if work.reference is None or run.graph is None:
+        return None
+    with user_code(target, "a repeated run"):
+        torch.manual_seed(0)
+        found = measure_accuracy(program, run.graph, method=work.reference, parts=(LOOPS,), progress=progress)
+    return exactness_of(found)
 
 
 def _timed(work: Work, programs: Sequence[Program], progress: Progress) -> list[Timings]:
@@ -122,7 +141,8 @@ def request(work: Work, threads: int) -> str:
         {"target": target.text, "settings": [f"{key}={value!r}" for key, value in options.items()]}
         for target, options in zip(work.targets, work.options, strict=True)
     ]
-    return json.dumps({"sides": sides, "repeats": work.repeats, "threads": threads})
+    asked = {"sides": sides, "repeats": work.repeats, "reference": work.reference, "threads": threads}
+    return json.dumps(asked)
 
 
 def main() -> None:
@@ -135,6 +155,6 @@ def main() -> None:
         torch.set_num_threads(asked["threads"])
     targets = tuple(parse_target(side["target"]) for side in asked["sides"])
     options = tuple(parse_options(side["settings"]) for side in asked["sides"])
-    point = measure(Work({}, targets, options, asked["repeats"]))
+    point = measure(Work({}, targets, options, asked["repeats"], asked["reference"]))
     with os.fdopen(answer, "w", encoding="utf-8") as stream:
         json.dump(to_plain(point), stream)

@@ -1,0 +1,221 @@
+"""What a sweep for errors prints of its points, and its CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from graphlens.analyses.exactness import Exactness, LoopError, ResultError, telling
+from graphlens.analyses.growth import CONDITION, x_text
+from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
+from graphlens.graph import printable
+from graphlens.units import count_text, significant
+from graphlens.views.table import heading, paragraph, table
+
+MOST_RESULTS = 5  # columns
+_MOST_LOOPS = 4
+_LONGEST = 10  # letters of a column's title
+_METHODS = {
+    "exact": "exact arithmetic",
+    "float64": "a run in float64, whose own rounding is not measured",
+    "sample": "nowhere: digits are those on which runs agree that are rounded at random",
+}
+
+Rows = list[tuple[Point, int, Side]]
+
+
+def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width: int) -> Iterator[RenderableType]:
+    """The errors of results, their digits, and the errors of loops, point by point.
+
+    Args:
+        varied: the options that have a column.
+        names: of the targets, short enough for a column.
+    """
+    rows: Rows = [(point, k, side) for point in sweep.done for k, side in enumerate(point.sides)]
+    known = [side.exactness for _, _, side in rows if side.exactness is not None]
+    for method in dict.fromkeys(found.method for found in known):
+        points = sum(found.method == method for found in known)
+        where = "" if points == len(known) else f" (at {points} of {len(known)})"
+        yield paragraph(f"True values come from {_METHODS[method]}{where}.", width=width)
+    chosen = telling(known)
+    titles = [_title(found.by_label[label]) for label in chosen[:MOST_RESULTS] for found in _with(known, label)[:1]]
+    if max(map(len, titles), default=0) > _LONGEST:
+        titles = [f"r{number}" for number in range(1, len(titles) + 1)]
+        for title, label in zip(titles, chosen, strict=False):
+            yield paragraph(printable(f"{title} is {label}."), width=width)
+    lead = (*map(printable, varied), *(("of",) if len(names) > 1 else ()))
+    words = {place for place, key in enumerate(varied) if not is_numeric(sweep.over[key])} | (
+        {len(varied)} if len(names) > 1 else set()
+    )
+    yield heading("\nLargest absolute error")
+    yield table(
+        (*lead, CONDITION, *titles),
+        ((*_lead(row, varied, names), _condition(row[2]), *_cells(row[2], chosen, _error)) for row in rows),
+        left=0, texts=words,
+    )  # fmt: skip
+    yield heading("\nRight digits of the largest entry")
+    yield table(
+        (*lead, *titles),
+        ((*_lead(row, varied, names), *_cells(row[2], chosen, _digits)) for row in rows),
+        left=0, texts=words,
+    )  # fmt: skip
+    if len(chosen) > MOST_RESULTS:
+        yield Text(f"… and {len(chosen) - MOST_RESULTS:,} more results (--json and --csv have all)")
+    if any(result.is_zero and result.error for found in known for result in found.results):
+        yield paragraph("noise: the true value is 0, so that the whole of it is error.", width=width)
+    yield from _loops(rows, varied, names, words, width)
+
+
+def _with(known: Sequence[Exactness], label: str) -> list[Exactness]:
+    return [found for found in known if label in found.by_label]
+
+
+def _title(result: ResultError) -> str:
+    return printable(f"grad {result.name}" if result.kind == "gradient" else result.name)
+
+
+def _lead(row: tuple[Point, int, Side], varied: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    point, number, _ = row
+    # The options stand once for each point, so that the eye finds its rows together.
+    options = tuple(printable(x_text(point.options[key])) if number == 0 else "" for key in varied)
+    return (*options, names[number]) if len(names) > 1 else options
+
+
+def _condition(side: Side) -> str:
+    found = side.exactness
+    if found is None or found.condition is None:
+        return "none"
+    kappa, at_least = found.condition
+    return f"{'≥ ' if at_least else ''}{significant(kappa, 2)}"
+
+
+def _cells(side: Side, labels: Sequence[str], text: object) -> tuple[str, ...]:
+    found = side.exactness
+    if found is None:
+        return ("no graph",) + ("",) * (min(len(labels), MOST_RESULTS) - 1)
+    return tuple(
+        "–" if label not in found.by_label else text(found.by_label[label], found.method)  # type: ignore[operator]
+        for label in labels[:MOST_RESULTS]
+    )
+
+
+def _error(result: ResultError, _: str) -> str:
+    if result.error is None:
+        return "not known"
+    return significant(result.error, 2) if result.error else "0"
+
+
+def _digits(result: ResultError, method: str) -> str:
+    if result.is_zero:
+        return "noise" if result.error else "0 is right"
+    if result.digits is None:
+        return "not known"
+    return f"{'~' if method == 'sample' else ''}{result.digits:.1f}"
+
+
+# Loops
+
+
+def _loops(
+    rows: Rows, varied: Sequence[str], names: Sequence[str], words: set[int], width: int
+) -> Iterator[RenderableType]:
+    keys = loop_keys([side for _, _, side in rows])
+    lead = (*map(printable, varied), *(("of",) if len(names) > 1 else ()))
+    for key in keys[:_MOST_LOOPS]:
+        found = [(row, loop) for row in rows if (loop := loop_of(row[2], key)) is not None]
+        # An option that is the number of rounds says it already.
+        is_said = any(all(row[0].options[option] == loop.rounds for row, loop in found) for option in varied)
+        header = (*lead, *(() if is_said else ("rounds",)), *_LOOP_COLUMNS)
+        yield heading(f"\n{loop_title(key)}, after the last round", "Euclidean norms", width=width)
+        yield table(
+            header,
+            (
+                (*_lead(row, varied, names), *(() if is_said else (count_text(loop.rounds),)), *_loop_cells(loop))
+                for row, loop in found
+            ),
+            left=0, texts=words | {len(header) - 1},
+        )  # fmt: skip
+    if len(keys) > _MOST_LOOPS:
+        yield Text(f"… and {len(keys) - _MOST_LOOPS:,} more loops (--json and --csv have all)")
+    if keys:
+        yield Text("")
+        yield paragraph(_ABOUT_LOOPS, width=width)
+
+
+_LOOP_COLUMNS = ("error", "before", "n·‖R y‖", "ratio", "√n", "worst", "growth")
+_ABOUT_LOOPS = (
+    "before: the part of the error that was there before the loop. n·‖R y‖: what the error that each round takes in "
+    "alike comes to, told from the first round; ratio: error ÷ that, where next to nothing was there before. "
+    "√n: the roundings, if their signs are random. worst: if all errors point the same way."
+)
+
+
+def loop_of(side: Side, key: tuple[str, bool, int]) -> LoopError | None:
+    """One loop of one target at one point."""
+    loops = () if side.exactness is None else side.exactness.loops
+    return next((loop for loop in loops if loop.key == key), None)
+
+
+def loop_keys(sides: Sequence[Side]) -> list[tuple[str, bool, int]]:
+    """The loops of all points, the longest first, each forward pass before its backward pass."""
+    longest: dict[tuple[str, bool, int], int] = {}
+    for side in sides:
+        for loop in () if side.exactness is None else side.exactness.loops:
+            longest[loop.key] = max(longest.get(loop.key, 0), loop.rounds)
+    return sorted(longest, key=lambda key: (-longest[key], key[1], key[0], key[2]))
+
+
+def loop_title(key: tuple[str, bool, int]) -> str:
+    """ "Loop at chain.py:60, backward pass"."""
+    place, backward, number = key
+    which = f" (number {number + 1} there)" if number else ""
+    return printable(f"Loop at {place}{which}, {'backward' if backward else 'forward'} pass")
+
+
+def _loop_cells(loop: LoopError) -> tuple[str, ...]:
+    ratio = "" if loop.ratio is None else significant(loop.ratio, 3)
+    predicted = "none" if loop.predicted is None else _number(loop.predicted)
+    return (
+        _number(loop.error), _number(loop.inherited), predicted, ratio, _number(loop.random_signs),
+        _number(loop.worst_case), loop.verdict,
+    )  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else "0" if value == 0 else significant(value, 2)
+
+
+# CSV
+
+
+def exactness_csv(sweep: Sweep) -> str:
+    """One row for each point, target, and result or loop; what is not known is left empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    numbers = ("error", "truth", "digits", "rounds", "inherited", "predicted", "random_signs", "worst_case", "growth")
+    writer.writerow((*sweep.over, "target", "method", "condition", "kind", "name", *numbers, "failure"))
+    for point in sweep.points:
+        options = tuple(map(str, point.options.values()))
+        if point.failure:
+            writer.writerow((*options, *("",) * 14, printable(point.failure)))
+        for name, side in zip(sweep.names, point.sides, strict=False):
+            found = side.exactness
+            if found is None:
+                writer.writerow((*options, name, *("",) * 14))
+                continue
+            lead = (*options, name, found.method, None if found.condition is None else found.condition[0])
+            for result in found.results:
+                size = 0.0 if result.is_zero else result.truth
+                digits = None if result.is_zero else result.digits
+                writer.writerow((*lead, result.kind, result.name, result.error, size, digits, *("",) * 7))
+            for loop in found.loops:
+                kind = "backward loop" if loop.backward else "forward loop"
+                writer.writerow(
+                    (*lead, kind, loop.place, loop.error, loop.truth, "", loop.rounds, loop.inherited, loop.predicted,
+                     loop.random_signs, loop.worst_case, loop.verdict, "")
+                )  # fmt: skip
+    return stream.getvalue()
