@@ -131,7 +131,7 @@ def test_more_bits_are_refused_where_there_is_no_time_for_them() -> None:
 
     assert exact.out_of_time
     assert exact.too_long is not None
-    assert exact.too_long[0] == "exp"
+    assert exact.too_long[0] in ("div", "exp")
     assert exact.too_long[1] > 0.25
     assert exact.seconds < 1
 
