@@ -25,7 +25,7 @@ def listing_of(tape: Tape) -> Listing:
 
 def _listing(tape: Tape) -> Listing:
     # Not every source: two buffers that are equal today are two buffers.
-    constants = {next(call.inputs) for call in tape.calls if call.function is torch.ops.aten.lift_fresh.default}
+    constants = {call.inputs[0] for call in tape.calls if call.function is torch.ops.aten.lift_fresh.default}
     constants &= set(tape.sources)
     leaves = {value: name for name, value in reversed(tape.leaves.items())}
     ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))

@@ -51,9 +51,15 @@ class Call(NamedTuple):
     tracked: bool = True
 
     @property
-    def inputs(self) -> Iterator[int]:
+    def inputs(self) -> list[int]:
         """The values that it reads, in the order of its arguments."""
-        return refs((self.args, tuple(self.kwargs.values())))
+        found: list[int] = []
+        for item in (*self.args, *self.kwargs.values()) if self.kwargs else self.args:
+            if type(item) is Ref:  # what most arguments are: asked for a million times
+                found.append(item.value)
+            elif isinstance(item, (list, tuple)):
+                found.extend(refs(item))
+        return found
 
 
 @dataclass

@@ -12,17 +12,18 @@ _IGNORED = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "
 # Draw numbers, whatever their argument is; what they drew is followed.
 _SAMPLERS = ("bernoulli", "uniform", "normal", "normal_functional", "exponential", "cauchy", "log_normal", "geometric",
              "random", "multinomial", "poisson", "rand_like", "randn_like", "randint_like")  # fmt: skip
-_names: dict[Any, str] = {}
+# By identity, as torch's own hash of an op is slow; that the op is kept makes sure of it.
+_names: dict[int, tuple[Any, str]] = {}
 
 
 def op_name(call: Call) -> str:
     """The name in the table of kernels: of an aten op without namespace and overload."""
     function = call.function
-    name = _names.get(function)
-    if name is None:
+    known = _names.get(id(function))
+    if known is None:
         namespace, _, plain = function._schema.name.partition("::")
-        name = _names[function] = plain if namespace == "aten" else f"{namespace}::{plain}"
-    return name
+        known = _names[id(function)] = function, plain if namespace == "aten" else f"{namespace}::{plain}"
+    return known[1]
 
 
 def is_drawn(call: Call, reads_numbers: bool) -> bool:

@@ -120,7 +120,7 @@ def _out_of_range(study: Study, candidate: Candidate, call: Call, spot: Spot) ->
 
 
 def _cast(study: Study, _: Candidate, call: Call, spot: Spot) -> Told:
-    given = study.tape.tensors[next(call.inputs)]
+    given = study.tape.tensors[call.inputs[0]]
     return {
         "from": dtype_name(given.dtype),
         "from_digits": -math.log10(unit_roundoff(given.dtype)),

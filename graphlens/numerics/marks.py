@@ -130,12 +130,12 @@ def saturation(call: Call, scan: Scan) -> Marks:
     value, result = made
     if op_name(call) == "_softmax" and result.shape and result.shape[int(call.args[1])] == 1:
         return {}
-    return _marked(value, (result.abs() == 1) & scan.tape.tensors[next(call.inputs)].isfinite())
+    return _marked(value, (result.abs() == 1) & scan.tape.tensors[call.inputs[0]].isfinite())
 
 
 def narrowing(call: Call, scan: Scan) -> Marks:
     """All entries of a cast to a format with fewer bits."""
-    made, given = scan.result(call), scan.tape.tensors[next(call.inputs)]
+    made, given = scan.result(call), scan.tape.tensors[call.inputs[0]]
     if made is None or not is_float(given) or torch.finfo(made[1].dtype).eps <= torch.finfo(given.dtype).eps:
         return {}
     return _marked(made[0], torch.ones_like(made[1], dtype=torch.bool))

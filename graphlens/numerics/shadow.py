@@ -143,14 +143,16 @@ def wide_call(call: Call, inputs: Sequence[torch.Tensor], *, tracked: bool = Fal
 
 def _attempt(call: Call, way: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> list[Any] | None:
     usual = torch.get_default_dtype()
-    torch.set_default_dtype(WIDE)  # it is what whole numbers times 0.1 come out in
+    if usual is not WIDE:
+        torch.set_default_dtype(WIDE)  # it is what whole numbers times 0.1 come out in
     try:
         args, kwargs = _widened(call, iter(inputs))
         made = flat_outputs(way(*args, **kwargs))
     except _FAILURES:
         return None
     finally:
-        torch.set_default_dtype(usual)
+        if usual is not WIDE:
+            torch.set_default_dtype(usual)
     return made if len(made) == len(call.outputs) else None
 
 

@@ -44,7 +44,10 @@ def magnitudes(call: Call, tape: Tape) -> tuple[Tensor, int] | None:
         return pair[0].abs() + pair[1].abs(), 2
     if name not in _ADDING:
         return None
-    positive = call._replace(kwargs={key: abs(v) if key in ("alpha", "beta") else v for key, v in call.kwargs.items()})
+    positive = call
+    if call.kwargs:
+        weights = {key: abs(v) for key, v in call.kwargs.items() if key in ("alpha", "beta")}
+        positive = call._replace(kwargs={**call.kwargs, **weights})
     with torch.no_grad():
         made = wide_call(positive, [wide(tensor).abs() if is_float(tensor) else tensor for tensor in tensors])
     if not made or not isinstance(made[0], Tensor):
@@ -63,8 +66,7 @@ def factors(call: Call, tape: Tape) -> tuple[Tensor, int] | None:
     if found is None:
         return None
     left = wide(tape.tensors[output]).abs()
-    together = found[0].expand(left.shape)
-    return torch.where(together > 0, together / left, torch.ones_like(left)), found[1]
+    return (found[0].expand(left.shape) / left).nan_to_num_(1.0, math.inf), found[1]
 
 
 def _of_differences(call: Call, tape: Tape) -> Tensor:

@@ -159,7 +159,7 @@ class _Writer:
 
     def _statement(self, call: Call, wished: Mapping[int, str]) -> Iterator[str]:
         if call.function is aten._local_scalar_dense.default:
-            value = next(call.inputs)
+            value = call.inputs[0]
             yield f"same_way({self.names[value]}, {self.simplified.guards[value]!r})"
             return
         base = call.function._schema.name.rpartition("::")[2]

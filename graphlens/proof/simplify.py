@@ -61,7 +61,7 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplifie
     for call in reversed(forward):
         if call.function is aten._local_scalar_dense.default:
             seen = _seen(tape, call, numbers)
-            value = equal[next(call.inputs)]
+            value = equal[call.inputs[0]]
             if seen is None or value in looked:
                 continue
             looked[value] = seen
@@ -134,7 +134,7 @@ def _numbers_given(calls: list[Call]) -> frozenset[float]:
 
 def _seen(tape: Tape, call: Call, numbers: frozenset[float]) -> bool | int | None:
     """What the program saw in a tensor and may have gone by; None where it cannot have."""
-    tensor = tape.tensors[next(call.inputs)]
+    tensor = tape.tensors[call.inputs[0]]
     if tensor.dtype is torch.bool:
         return bool(tensor)
     if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
