@@ -116,6 +116,13 @@ def nearest(entry: Any) -> float:
     return float(entry)
 
 
+def likeliest(entry: Any) -> float:
+    """The float64 nearest to an entry; 0 where the ball does not say that it is anything else."""
+    if not isinstance(entry, fmpq) and not entry.is_nan() and entry.contains(0):
+        return 0.0
+    return nearest(entry)
+
+
 def radius(entry: Any) -> float:
     """An upper bound in float64 of an entry's radius; infinite if nothing is known."""
     if isinstance(entry, fmpq):
@@ -142,8 +149,8 @@ class Balls:
         return self.entries.shape
 
     def midpoint(self) -> npt.NDArray[np.float64]:
-        """Each midpoint rounded to the nearest float64; NaN where nothing is known."""
-        return np.array([nearest(entry) for entry in self.entries.ravel()], dtype=np.float64).reshape(self.shape)
+        """Each midpoint rounded to the nearest float64, 0 for a ball around 0; NaN where nothing is known."""
+        return np.array([likeliest(entry) for entry in self.entries.ravel()], dtype=np.float64).reshape(self.shape)
 
     def radius(self) -> npt.NDArray[np.float64]:
         """An upper bound of each radius; infinite where nothing is known."""
@@ -153,10 +160,10 @@ class Balls:
         return max(map(radius, self.entries.ravel()), default=0.0)
 
     def error_of(self, tensor: torch.Tensor) -> npt.NDArray[np.float64]:
-        """A float result minus the true value, rounded once to float64."""
+        """A float result minus the true value, rounded once to float64; 0 where they may be the same."""
         pairs = zip(from_tensor(tensor).flat, self.entries.flat, strict=True)
         with ctx.workprec(_PLENTY):
-            return np.array([nearest(a - b) for a, b in pairs], dtype=np.float64).reshape(self.shape)
+            return np.array([likeliest(a - b) for a, b in pairs], dtype=np.float64).reshape(self.shape)
 
     def contains(self, other: Balls | Array) -> bool:
         """Whether every entry of the other, with its whole ball, lies in this one's."""

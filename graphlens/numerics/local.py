@@ -20,7 +20,7 @@ from graphlens.numerics.balls import (
     from_tensor,
     is_discrete,
     is_real,
-    nearest,
+    likeliest,
     numbers,
     wrapped,
 )
@@ -119,8 +119,7 @@ def _is_sharp(error: Any) -> bool:
 
 def _nearest(errors: Array) -> npt.NDArray[np.float64]:
     # A ball around 0 that stays so at the highest precision is 0.
-    flat = [0.0 if not isinstance(e, fmpq) and not e.is_nan() and e.contains(0) else nearest(e) for e in errors.flat]
-    return np.array(flat, dtype=np.float64).reshape(errors.shape)
+    return np.array([likeliest(error) for error in errors.flat], dtype=np.float64).reshape(errors.shape)
 
 
 def _keeps_format(call: Call, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor | None]) -> bool:

@@ -75,5 +75,5 @@ class Plan:
     def check_time(self, seconds: float, precision: int) -> None:
         """See whether the whole replay may be done in time, on numbers as short as they can be."""
         needed = {name: work.seconds(DOUBLE_BITS, precision) for name, work in self.work.items()}
-        if sum(needed.values()) > seconds:
+        if sum(needed.values()) > seconds > 0:
             raise OutOfTime(max(needed.items(), key=lambda item: item[1]))

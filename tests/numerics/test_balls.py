@@ -112,3 +112,16 @@ def test_more_bits_make_narrower_balls() -> None:
 
     assert widths[0] > widths[1] * 2**60 > widths[2] * 2**180 > 0
     assert np.all(np.diff(widths) < 0)
+
+
+def test_a_difference_that_may_be_0_is_0() -> None:
+    with ctx.workprec(128):
+        nothing = (arb(1) / 3) * 3 - 1  # a ball around 0 of some 1e-38
+        about_one = nothing + 1
+
+    assert not nothing.is_exact()
+    assert nothing.contains(0)
+    one, zero = Balls(shaped([about_one], (1,))), Balls(shaped([nothing], (1,)))
+    assert one.error_of(torch.tensor([1.0], dtype=torch.float64)) == 0
+    assert zero.midpoint() == 0
+    assert one.error_of(torch.tensor([1.0 + 2**-52], dtype=torch.float64)) == pytest.approx(2**-52)

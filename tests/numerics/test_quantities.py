@@ -149,3 +149,15 @@ def test_a_wide_ball_around_a_gradient_is_no_error(bits: int, *, is_known: bool)
         assert found.error == pytest.approx(abs(float(Fraction(run.item()) - slope)), rel=1e-9)
     else:
         assert (found.error, found.truth, found.digits) == (None, None, None)
+
+
+def test_a_0_that_is_known_up_to_the_enclosure_alone_has_no_error() -> None:
+    """The sum of a softmax is 1 whatever x is: its gradient is 0, in float64 and in truth."""
+    found = results(lambda: torch.softmax(double(1.0, 2.0, 0.5).requires_grad_(), 0).sum())
+    (gradient,) = (item for (kind, _), item in found.items() if kind == "gradient")
+    (output,) = (item for (kind, _), item in found.items() if kind == "output")
+
+    assert gradient.truth == 0
+    assert gradient.error == gradient.size
+    assert output.truth == 1
+    assert output.error == abs(output.size - 1)
