@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,13 +125,16 @@ def exactness_of(accuracy: Accuracy) -> Exactness:
 
 
 def telling(found: Sequence[Exactness]) -> list[str]:
-    """The labels of all results: outputs, the loss, then gradients, at the last point those first that are most off."""
-    order: dict[str, tuple[bool, float]] = {}
+    """The labels of all results in the order in which they tell most: those that most points have, and of these
+    outputs, the loss, and gradients, at the last point the ones first that are most off."""
+    count = Counter(result.label for exactness in found for result in exactness.results)
+    order: dict[str, tuple[int, bool, float]] = {}
     for exactness in reversed(found):
         for result in exactness.results:
             is_gradient = result.kind == "gradient"
             relative = math.inf if result.is_zero and result.error else result.relative or 0.0
-            order.setdefault(result.label, (is_gradient, -relative if is_gradient else 0.0))
+            rank = (-count[result.label], is_gradient, -relative if is_gradient else 0.0)
+            order.setdefault(result.label, rank)
     return sorted(order, key=lambda label: order[label])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.analyses.exactness import Exactness, LoopError, ResultError, telling
+from graphlens.analyses.exactness import LoopError, ResultError, telling
 from graphlens.analyses.growth import CONDITION, x_text
 from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.graph import printable
@@ -25,7 +26,35 @@ _METHODS = {
     "sample": "nowhere: digits are those on which runs agree that are rounded at random",
 }
 
-Rows = list[tuple[Point, int, Side]]
+Row = tuple[Point, int, Side]
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """The first columns of every table: the options that vary, and which target a row is of.
+
+    Attributes:
+        words: places of columns that are text.
+    """
+
+    varied: Sequence[str]
+    names: Sequence[str]
+    words: frozenset[int]
+
+    @classmethod
+    def of(cls, sweep: Sweep, varied: Sequence[str], names: Sequence[str]) -> _Lead:
+        texts = {place for place, key in enumerate(varied) if not is_numeric(sweep.over[key])}
+        return cls(varied, names, frozenset(texts | ({len(varied)} if len(names) > 1 else set())))
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return (*map(printable, self.varied), *(("of",) if len(self.names) > 1 else ()))
+
+    def cells(self, row: Row) -> tuple[str, ...]:
+        point, number, _ = row
+        # The options stand once for each point, so that the eye finds its rows together.
+        options = tuple(printable(x_text(point.options[key])) if number == 0 else "" for key in self.varied)
+        return (*options, self.names[number]) if len(self.names) > 1 else options
 
 
 def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width: int) -> Iterator[RenderableType]:
@@ -35,54 +64,42 @@ def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width
         varied: the options that have a column.
         names: of the targets, short enough for a column.
     """
-    rows: Rows = [(point, k, side) for point in sweep.done for k, side in enumerate(point.sides)]
+    rows: list[Row] = [(point, k, side) for point in sweep.done for k, side in enumerate(point.sides)]
     known = [side.exactness for _, _, side in rows if side.exactness is not None]
     for method in dict.fromkeys(found.method for found in known):
         points = sum(found.method == method for found in known)
         where = "" if points == len(known) else f" (at {points} of {len(known)})"
         yield paragraph(f"True values come from {_METHODS[method]}{where}.", width=width)
-    chosen = telling(known)
-    titles = [_title(found.by_label[label]) for label in chosen[:MOST_RESULTS] for found in _with(known, label)[:1]]
+    labels = telling(known)
+    shown = labels[:MOST_RESULTS]
+    titles = [_title(next(found.by_label[label] for found in known if label in found.by_label)) for label in shown]
     if max(map(len, titles), default=0) > _LONGEST:
         titles = [f"r{number}" for number in range(1, len(titles) + 1)]
-        for title, label in zip(titles, chosen, strict=False):
+        for title, label in zip(titles, shown, strict=True):
             yield paragraph(printable(f"{title} is {label}."), width=width)
-    lead = (*map(printable, varied), *(("of",) if len(names) > 1 else ()))
-    words = {place for place, key in enumerate(varied) if not is_numeric(sweep.over[key])} | (
-        {len(varied)} if len(names) > 1 else set()
-    )
+    lead = _Lead.of(sweep, varied, names)
+    solves = any(found.condition is not None for found in known)
     yield heading("\nLargest absolute error")
     yield table(
-        (*lead, CONDITION, *titles),
-        ((*_lead(row, varied, names), _condition(row[2]), *_cells(row[2], chosen, _error)) for row in rows),
-        left=0, texts=words,
+        (*lead.header, *((CONDITION,) if solves else ()), *titles),
+        (
+            (*lead.cells(row), *((_condition(row[2]),) if solves else ()), *_cells(row[2], shown, _error))
+            for row in rows
+        ),
+        left=0, texts=lead.words,
     )  # fmt: skip
     yield heading("\nRight digits of the largest entry")
-    yield table(
-        (*lead, *titles),
-        ((*_lead(row, varied, names), *_cells(row[2], chosen, _digits)) for row in rows),
-        left=0, texts=words,
-    )  # fmt: skip
-    if len(chosen) > MOST_RESULTS:
-        yield Text(f"… and {len(chosen) - MOST_RESULTS:,} more results (--json and --csv have all)")
+    digits = ((*lead.cells(row), *_cells(row[2], shown, _digits)) for row in rows)
+    yield table((*lead.header, *titles), digits, left=0, texts=lead.words)
+    if len(labels) > len(shown):
+        yield Text(f"… and {len(labels) - len(shown):,} more results (--json and --csv have all)")
     if any(result.is_zero and result.error for found in known for result in found.results):
         yield paragraph("noise: the true value is 0, so that the whole of it is error.", width=width)
-    yield from _loops(rows, varied, names, words, width)
-
-
-def _with(known: Sequence[Exactness], label: str) -> list[Exactness]:
-    return [found for found in known if label in found.by_label]
+    yield from _loops(rows, lead, width)
 
 
 def _title(result: ResultError) -> str:
     return printable(f"grad {result.name}" if result.kind == "gradient" else result.name)
-
-
-def _lead(row: tuple[Point, int, Side], varied: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    point, number, _ = row
-    # The options stand once for each point, so that the eye finds its rows together.
-    options = tuple(printable(x_text(point.options[key])) if number == 0 else "" for key in varied)
-    return (*options, names[number]) if len(names) > 1 else options
 
 
 def _condition(side: Side) -> str:
@@ -93,14 +110,11 @@ def _condition(side: Side) -> str:
     return f"{'≥ ' if at_least else ''}{significant(kappa, 2)}"
 
 
-def _cells(side: Side, labels: Sequence[str], text: object) -> tuple[str, ...]:
+def _cells(side: Side, labels: Sequence[str], text: Callable[[ResultError, str], str]) -> tuple[str, ...]:
     found = side.exactness
     if found is None:
-        return ("no graph",) + ("",) * (min(len(labels), MOST_RESULTS) - 1)
-    return tuple(
-        "–" if label not in found.by_label else text(found.by_label[label], found.method)  # type: ignore[operator]
-        for label in labels[:MOST_RESULTS]
-    )
+        return ("no graph", *("",) * (len(labels) - 1))
+    return tuple(text(found.by_label[label], found.method) if label in found.by_label else "–" for label in labels)
 
 
 def _error(result: ResultError, _: str) -> str:
@@ -120,25 +134,19 @@ def _digits(result: ResultError, method: str) -> str:
 # Loops
 
 
-def _loops(
-    rows: Rows, varied: Sequence[str], names: Sequence[str], words: set[int], width: int
-) -> Iterator[RenderableType]:
+def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableType]:
     keys = loop_keys([side for _, _, side in rows])
-    lead = (*map(printable, varied), *(("of",) if len(names) > 1 else ()))
     for key in keys[:_MOST_LOOPS]:
         found = [(row, loop) for row in rows if (loop := loop_of(row[2], key)) is not None]
         # An option that is the number of rounds says it already.
-        is_said = any(all(row[0].options[option] == loop.rounds for row, loop in found) for option in varied)
-        header = (*lead, *(() if is_said else ("rounds",)), *_LOOP_COLUMNS)
+        is_said = any(all(row[0].options[option] == loop.rounds for row, loop in found) for option in lead.varied)
+        header = (*lead.header, *(() if is_said else ("rounds",)), *_LOOP_COLUMNS)
+        cells = (
+            (*lead.cells(row), *(() if is_said else (count_text(loop.rounds),)), *_loop_cells(loop))
+            for row, loop in found
+        )
         yield heading(f"\n{loop_title(key)}, after the last round", "Euclidean norms", width=width)
-        yield table(
-            header,
-            (
-                (*_lead(row, varied, names), *(() if is_said else (count_text(loop.rounds),)), *_loop_cells(loop))
-                for row, loop in found
-            ),
-            left=0, texts=words | {len(header) - 1},
-        )  # fmt: skip
+        yield table(header, cells, left=0, texts=lead.words | {len(header) - 1})
     if len(keys) > _MOST_LOOPS:
         yield Text(f"… and {len(keys) - _MOST_LOOPS:,} more loops (--json and --csv have all)")
     if keys:
