@@ -30,6 +30,13 @@ class Step(NamedTuple):
     is_random: bool = False
     is_tracked: bool = True
 
+    def reading(self, inputs: tuple[int, ...]) -> Step:
+        """The same step on other values; a plain call takes a third of the time of `_replace`."""
+        return Step(
+            self.op, self.overload, self.attributes, self.numbers, inputs, self.outputs, self.node, self.is_random,
+            self.is_tracked,
+        )  # fmt: skip
+
 
 class Value(NamedTuple):
     """One tensor; `content` is equal for constants that are equal, None for what is no constant."""

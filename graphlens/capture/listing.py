@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ _MOST_CONTENT = 1 << 16  # entries of a constant that are compared
 
 def listing_of(tape: Tape) -> Listing:
     """The forward pass of a tape, without its tensors."""
-    with paused_collector():
+    with paused_collector(lasting=True):
         return _listing(tape)
 
 
@@ -31,8 +31,18 @@ def _listing(tape: Tape) -> Listing:
     ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))
     steps = [_step(call) for call in tape.calls if not call.backward]
     values = [_OF_THE_BACKWARD_PASS] * len(tape.tensors)
+    alike: dict[tuple[object, torch.dtype], Value] = {}  # one record for all that look the same
+    constants -= leaves.keys()
     for number in {*leaves, *ends, *_values_of(steps)}:
-        values[number] = _value(tape.tensors[number], number in constants and number not in leaves)
+        tensor = tape.tensors[number]
+        if number in constants:
+            values[number] = _constant(tensor)
+            continue
+        look = tensor.shape, tensor.dtype
+        value = alike.get(look)
+        if value is None:
+            value = alike[look] = _value(tensor)
+        values[number] = value
     return Listing(
         steps,
         values,
@@ -47,10 +57,12 @@ def _listing(tape: Tape) -> Listing:
 _OF_THE_BACKWARD_PASS = Value((), "", 0)  # no step knows it
 
 
-def _values_of(steps: Sequence[Step]) -> Iterator[int]:
+def _values_of(steps: Sequence[Step]) -> set[int]:
+    found: set[int | None] = set()
     for step in steps:
-        yield from step.inputs
-        yield from (value for value in step.outputs if value is not None)
+        found.update(step.inputs)
+        found.update(step.outputs)
+    return {value for value in found if value is not None}
 
 
 def _step(call: Call) -> Step:
@@ -58,7 +70,7 @@ def _step(call: Call) -> Step:
     if not kwargs and all(type(value) is Ref for value in args):  # most of a long pass
         numbers: dict[int | str, Any] = {}
         attributes: Hashable = len(args)
-        inputs = tuple(value.value for value in args)
+        inputs = tuple([value.value for value in args])
     else:
         every: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
         numbers = {key: value for key, value in every if value is not None and not isinstance(value, Ref)}
@@ -88,14 +100,14 @@ def _plain(value: Any) -> Hashable:
 _dtype = cache(dtype_name)
 
 
-def _value(tensor: torch.Tensor, is_constant: bool) -> Value:
-    content: Hashable = None
-    if is_constant and tensor.layout is torch.strided and tensor.numel() <= _MOST_CONTENT:
-        # A copy, because a tensor with one entry along its last dimension may keep any stride there.
-        dense = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)
-        content = (
-            tuple(tensor.shape),
-            dtype_name(tensor.dtype),
-            dense.view(torch.uint8).numpy().tobytes() if (dense.numel() and dense.ndim) else repr(dense.tolist()),
-        )
+def _value(tensor: torch.Tensor, content: Hashable = None) -> Value:
     return Value(tuple(tensor.shape), _dtype(tensor.dtype), tensor.numel() * tensor.element_size(), content)
+
+
+def _constant(tensor: torch.Tensor) -> Value:
+    if tensor.layout is not torch.strided or tensor.numel() > _MOST_CONTENT:
+        return _value(tensor)
+    # A copy, because a tensor with one entry along its last dimension may keep any stride there.
+    dense = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)
+    entries = dense.view(torch.uint8).numpy().tobytes() if (dense.numel() and dense.ndim) else repr(dense.tolist())
+    return _value(tensor, (tuple(tensor.shape), dtype_name(tensor.dtype), entries))

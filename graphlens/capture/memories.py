@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 
-Look = tuple[Any, ...] | None
+Look = tuple[Any, ...]
 
 
 class Write(NamedTuple):
@@ -20,7 +19,7 @@ class Write(NamedTuple):
     offset: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Memory:
     """What is known of one storage.
 
@@ -29,7 +28,7 @@ class Memory:
         detached: the same for tensors that were cut off from the graph of one that looks the same.
         first: the first value of each look.
         live: of these, and of older ones whose place was not written to, those whose tensor on the
-            tape lies in this storage still.
+            tape lies in this storage still; with its first and last byte, once somebody asked.
         cover: a value that fills it all, with its tensor; what was written later is in `writes`.
         is_flat: whether the cover is a vector that was made to be one.
         source: its first value, if that is a source.
@@ -38,26 +37,28 @@ class Memory:
     values: dict[Look, int] = field(default_factory=dict)
     detached: dict[Look, int] = field(default_factory=dict)
     first: dict[Look, int] = field(default_factory=dict)
-    live: dict[int, tuple[int, int]] = field(default_factory=dict)  # value: first and last byte
+    live: dict[int, tuple[int, int] | None] = field(default_factory=dict)
     cover: tuple[int, torch.Tensor] | None = None
     source: int | None = None
     is_flat: bool = False
     writes: list[Write] = field(default_factory=list)
 
 
-def address_of(tensor: torch.Tensor) -> int:
-    """Of its storage; its own as long as the storage lives."""
-    return int(tensor.untyped_storage()._cdata)
+def place_of(tensor: torch.Tensor) -> tuple[int, Look] | None:
+    """The address of a tensor's storage, its own as long as it lives, and what tells tensors in it apart.
 
-
-def look_of(tensor: torch.Tensor) -> Look:
-    """What tells tensors in one storage apart; None for a tensor without a storage of its own."""
-    with contextlib.suppress(NotImplementedError, RuntimeError):
-        if tensor.layout is torch.strided and tensor.untyped_storage().nbytes():
-            return (
-                tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_conj(),
-                tensor.is_neg(),
-            )  # fmt: skip
+    None for a tensor without a storage of its own.
+    """
+    try:
+        if tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            if storage.nbytes():
+                return storage._cdata, (
+                    tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(),
+                    tensor.is_neg(),
+                )  # fmt: skip
+    except (NotImplementedError, RuntimeError):
+        pass
     return None
 
 
@@ -73,6 +74,8 @@ def fills(tensor: torch.Tensor) -> bool:
     """Whether the tensor is all of its storage, each entry once."""
     if tensor.storage_offset() or tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
         return False
+    if tensor.is_contiguous():
+        return True
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:

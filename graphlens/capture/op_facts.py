@@ -20,6 +20,10 @@ class OpFacts(NamedTuple):
     returns: int
     needed: tuple[int, ...]  # positions of the arguments that must be tensors
 
+    def lacks(self, args: Sequence[object]) -> bool:
+        """Whether a tensor is not defined, which C++ may pass and Python cannot."""
+        return any(place < len(args) and args[place] is None for place in self.needed)
+
 
 @cache
 def facts_of(func: OpOverload) -> OpFacts:

@@ -10,8 +10,8 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphlens.capture.backward import walk_again
-from graphlens.capture.memories import Look, Memory, Write, address_of, extent_of, fills, look_of
-from graphlens.capture.op_facts import facts_of
+from graphlens.capture.memories import Look, Memory, Write, extent_of, fills, place_of
+from graphlens.capture.op_facts import OpFacts, facts_of
 from graphlens.capture.program import Program, cleared_gradients, run_backward, wanted_leaves
 from graphlens.capture.reads import Reads
 from graphlens.capture.release import drain
@@ -34,7 +34,7 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
         MeasureError: the program makes another graph every time.
     """
     mode = _Taping()
-    with paused_collector():
+    with paused_collector(lasting=True):
         known = {name: mode.value(tensor) for name, tensor in program.leaves.items()}
         with Reads() as reads, mode:
             made = program.forward()
@@ -122,58 +122,67 @@ class _Taping(TorchDispatchMode):
 
     def value(self, tensor: torch.Tensor) -> int:
         """The number of the value that a tensor has now."""
-        number = self._value(tensor)
-        if tensor.requires_grad:
+        needs_grad = tensor.requires_grad
+        number = self._value(tensor, needs_grad)
+        if needs_grad:
             self.tape.requiring.add(number)
         return number
 
-    def _value(self, tensor: torch.Tensor) -> int:
-        key = look_of(tensor)
-        if key is None:
+    def _value(self, tensor: torch.Tensor, needs_grad: bool) -> int:
+        place = place_of(tensor)
+        if place is None:
             found = self.others.get(id(tensor))
             return found[0] if found else self._new(tensor, is_source=True)
-        memory = self.memories.get(address_of(tensor))
+        address, look = place
+        memory = self.memories.get(address)
         if memory is None:
             return self._new(tensor, is_source=True)
-        number = memory.values.get(key)
-        if not tensor.requires_grad:
-            number = memory.detached.get(key, number)
+        number = memory.values.get(look)
+        if not needs_grad and memory.detached:
+            number = memory.detached.get(look, number)
         if number is not None:
             return number
-        return self._read_again(tensor, memory, key)
+        return self._read_again(tensor, memory, look)
 
     def first_value(self, tensor: torch.Tensor) -> int:
         """The number that a tensor had when it was first seen, for a leaf: nothing writes to it."""
-        key = look_of(tensor)
-        found = self.memories.get(address_of(tensor)) if key is not None else None
-        return self.value(tensor) if found is None else found.first.get(key) or self.value(tensor)
+        memory, look = self._memory(tensor)
+        return self.value(tensor) if memory is None else memory.first.get(look) or self.value(tensor)
 
     def known(self, tensor: torch.Tensor) -> int | None:
         """The number of the value that a tensor has now, if it has been seen."""
-        key = look_of(tensor)
-        memory = self.memories.get(address_of(tensor)) if key is not None else None
-        return None if memory is None else memory.values.get(key)
+        memory, look = self._memory(tensor)
+        return None if memory is None else memory.values.get(look)
+
+    def _memory(self, tensor: torch.Tensor) -> tuple[Memory | None, Look]:
+        """What is known of its storage, if there is any; and its look."""
+        address, look = place_of(tensor) or (None, ())
+        return self.memories.get(address) if address is not None else None, look
 
     def _new(self, tensor: torch.Tensor, *, is_source: bool = False) -> int:
-        number = len(self.tape.tensors)
-        self.tape.tensors.append(tensor.detach())
+        tensors = self.tape.tensors
+        number = len(tensors)
+        tensors.append(tensor.detach())
         if is_source:
             self.tape.sources.append(number)
-        key = look_of(tensor)
-        if key is None:
+        place = place_of(tensor)
+        if place is None:
             self.others[id(tensor)] = number, tensor
             return number
-        memory = self.memories.setdefault(address_of(tensor), Memory())
+        address, look = place
+        memory = self.memories.get(address)
+        if memory is None:
+            memory = self.memories[address] = Memory()
         if is_source and not memory.first:
             memory.source = number
-        memory.values[key] = number
-        memory.first.setdefault(key, number)
-        memory.live[number] = extent_of(tensor)
+        memory.values[look] = number
+        memory.first.setdefault(look, number)
+        memory.live[number] = None
         if memory.cover is None and not memory.writes and fills(tensor):
-            memory.cover, memory.is_flat = (number, self.tape.tensors[number]), False
+            memory.cover, memory.is_flat = (number, tensors[number]), False
         return number
 
-    def _read_again(self, tensor: torch.Tensor, memory: Memory, key: Look) -> int:
+    def _read_again(self, tensor: torch.Tensor, memory: Memory, look: Look) -> int:
         """The value of a tensor whose memory was written to through another one."""
         if memory.cover is None or memory.cover[1].dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
             if memory.writes or memory.cover is None:
@@ -186,8 +195,8 @@ class _Taping(TorchDispatchMode):
         tensors.append(made)
         number = len(tensors) - 1
         self._note(aten.as_strided.default, (Ref(flat), *place), (number,))
-        memory.values[key] = number
-        memory.live[number] = extent_of(tensor)
+        memory.values[look] = number
+        memory.live[number] = None
         return number
 
     def _flat(self, memory: Memory) -> int:
@@ -242,9 +251,11 @@ class _Taping(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
         seq = None if self.backward else _sequence_number() - 1
         facts = facts_of(func)
+        if not kwargs and not facts.writes:
+            return self._dispatch_pure(func, facts, args, seq)
+        kwargs = kwargs or {}
         written = [kwargs.get(place) if isinstance(place, str) else args[place] for place in facts.writes]
         targets = [tensor for tensor in flat_outputs(written) if isinstance(tensor, torch.Tensor)]
         skipped = {id(tensor) for tensor in targets} if facts.out else set()
@@ -252,39 +263,52 @@ class _Taping(TorchDispatchMode):
         known_kwargs = {
             key: self._referred(value) for key, value in kwargs.items() if not (skipped and key in facts.out)
         }
-        if func is aten.as_strided.default:
-            known_args = self._laid_out(args, known_args)
-        untold = running_moments(func, args)
-        for tensor in (*targets, *untold):
+        for tensor in targets:
             self._before_write(tensor)
         made = func(*args, **kwargs)
         function = facts.function
-        # C++ may pass a tensor that is not defined, which Python cannot do.
-        undefined = any(place < len(args) and args[place] is None for place in facts.needed)
-        if function is None or undefined:
+        if function is None or facts.lacks(args):
             for tensor in targets:
                 self._after_write(tensor)
             self.tape.opaque[str(func)] += 1
-            return made
-        if func is aten.detach.default and args[0].requires_grad and look_of(made) is not None:
-            outputs: tuple[int | None, ...] = (self._cut_off(made),)
-            self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
-            return made
-        if function is aten.copy.default:
+        elif function is aten.copy.default:
             self._note_copy(args[0], args[1], known_args[1].value, seq)
+        else:
+            outputs = tuple(
+                self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
+                for tensor in flat_outputs(made if not targets or facts.returns else written)
+            )
+            self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+        return made
+
+    def _dispatch_pure(self, func: Any, facts: OpFacts, args: Sequence[Any], seq: int | None) -> Any:
+        """Run an op that writes to nothing that its schema tells of: nearly all of a long pass."""
+        value, tensor_type = self.value, torch.Tensor
+        known = tuple([Ref(value(item)) if isinstance(item, tensor_type) else self._referred(item) for item in args])
+        if func is aten.as_strided.default:
+            known = self._laid_out(args, known)
+        untold = running_moments(func, args)
+        for tensor in untold:
+            self._before_write(tensor)
+        made = func(*args)
+        if facts.lacks(args):
+            self.tape.opaque[str(func)] += 1
             return made
-        outputs = tuple(
-            self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
-            for tensor in flat_outputs(made if not targets or facts.returns else written)
-        )
-        self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
+        outputs: tuple[int | None, ...]
+        if not isinstance(made, tensor_type):
+            outputs = tuple([self._new(item) if isinstance(item, tensor_type) else None for item in flat_outputs(made)])
+        elif func is aten.detach.default and args[0].requires_grad and place_of(made) is not None:
+            outputs = (self._cut_off(made),)
+        else:
+            outputs = (self._new(made),)
+        self._note(func, known, outputs, None, facts.random, seq)
         for tensor in untold:
             self._after_write(tensor)
         return made
 
     def _laid_out(self, args: Sequence[Any], known: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of `as_strided`, which goes by the layout in memory, for a vector of all of that memory."""
-        memory = self.memories.get(address_of(args[0])) if look_of(args[0]) is not None else None
+        memory, _ = self._memory(args[0])
         if memory is None or memory.cover is None or memory.cover[1].dtype is not args[0].dtype:
             return known
         offset = args[3] if len(args) > 3 and args[3] is not None else int(args[0].storage_offset())
@@ -312,24 +336,27 @@ class _Taping(TorchDispatchMode):
 
     def _cut_off(self, tensor: torch.Tensor) -> int:
         """A new value that only tensors without a gradient have; the others keep theirs."""
-        memory, key = self.memories[address_of(tensor)], look_of(tensor)
-        kept = memory.values.get(key)
+        memory, look = self._memory(tensor)
+        assert memory is not None  # that of the tensor that it was cut off from
+        kept = memory.values.get(look)
         number = self._new(tensor)
-        memory.detached[key] = number
+        memory.detached[look] = number
         if kept is not None:
-            memory.values[key] = kept
+            memory.values[look] = kept
         return number
 
     def _before_write(self, tensor: torch.Tensor) -> None:
         """Copy the values that are about to be overwritten."""
-        memory = self.memories.get(address_of(tensor)) if look_of(tensor) is not None else None
+        memory, _ = self._memory(tensor)
         if memory is None:
             return
         if memory.source is not None:
             self.tape.written.append(memory.source)
             memory.source = None
         first, last = extent_of(tensor)
-        for number, (low, high) in list(memory.live.items()):
+        for number, extent in list(memory.live.items()):
+            low, high = extent or extent_of(self.tape.tensors[number])
+            memory.live[number] = low, high
             if low <= last and first <= high:
                 copy = self.tape.tensors[number].clone()
                 self.tape.tensors[number] = copy
@@ -339,10 +366,11 @@ class _Taping(TorchDispatchMode):
 
     def _after_write(self, tensor: torch.Tensor, *, is_source: bool = True) -> int:
         """The value that a tensor has after it was written to."""
-        if look_of(tensor) is None:
+        place = place_of(tensor)
+        if place is None:
             self.others.pop(id(tensor), None)
             return self._new(tensor, is_source=is_source)
-        memory = self.memories.setdefault(address_of(tensor), Memory())
+        memory = self.memories.setdefault(place[0], Memory())
         # What does not overlap keeps its value.
         memory.values = {key: number for key, number in memory.values.items() if number in memory.live}
         memory.detached = {key: number for key, number in memory.detached.items() if number in memory.live}

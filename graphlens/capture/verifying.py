@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -60,12 +61,13 @@ class Verifier:
         size = max(*sizes, sizes[0] * sizes[-1])
         if not math.isfinite(size):  # what went through infinity came back by chance
             return False
-        bound = _ROUNDINGS * torch.finfo(a.dtype).eps * size
+        eps = _eps(a.dtype)
+        bound = _ROUNDINGS * eps * size
         if gives.matrix is not None:
             # ‖fl(A⁻¹A y) − y‖ ≲ c·n·κ(A)·u·‖y‖ (Higham 2002, section 14.1)
             condition = self._condition(gives.matrix)
-            bound = _ROUNDINGS * torch.finfo(a.dtype).eps * condition * a.shape[0] * sizes[0]
-            if not condition * torch.finfo(a.dtype).eps * a.shape[0] < 1e-2:
+            bound = _ROUNDINGS * eps * condition * a.shape[0] * sizes[0]
+            if not condition * eps * a.shape[0] < 1e-2:
                 return False  # too near to singular for two values to be told apart
         deviation = _largest(a - b)
         if not deviation <= bound:
@@ -107,6 +109,11 @@ class Verifier:
         for value, tensor in zip(call.outputs, made, strict=True):
             if value is not None and isinstance(tensor, torch.Tensor):
                 given[value] = tensor
+
+
+@cache
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
 
 
 def _largest(tensor: torch.Tensor) -> float:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -163,3 +164,39 @@ def test_collector_is_paused_and_restored() -> None:
     with pytest.raises(KeyError), paused_collector():
         raise KeyError
     assert gc.isenabled()
+
+
+def test_lasting_objects_are_not_looked_at_again() -> None:
+    gc.collect()
+    runs = gc.get_stats()
+    with paused_collector(lasting=True):
+        kept = [[k] for k in range(100_000)]
+    assert [row["collections"] for row in gc.get_stats()[1:]] == [row["collections"] for row in runs[1:]]
+    assert gc.get_freeze_count() == 0
+    assert len(gc.get_objects(0)) < len(kept)
+    assert len(gc.get_objects(2)) > len(kept)
+
+
+def test_what_somebody_else_has_frozen_stays_so() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with paused_collector(lasting=True):
+            pass
+        assert frozen > 0
+        assert gc.get_freeze_count() == pytest.approx(frozen, rel=0.01)
+    finally:
+        gc.unfreeze()
+
+
+def test_cycles_of_the_block_are_still_found_later() -> None:
+    class Loop:
+        pass
+
+    with paused_collector(lasting=True):
+        made = Loop()
+        made.self = made  # type: ignore[attr-defined]
+        gone = weakref.ref(made)
+        del made
+    gc.collect()
+    assert gone() is None

@@ -43,7 +43,7 @@ def redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Un
         graph: of the same run; what it knows of times is told with the findings.
         holds: says of two values whether they are equal in the run, see `equalities`.
     """
-    with paused_collector():
+    with paused_collector(lasting=True):
         return _redundancy(listing, graph, holds)
 
 

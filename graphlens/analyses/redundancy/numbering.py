@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from graphlens.analyses.listing import Listing, Step
 from graphlens.analyses.redundancy.known import Known, Undone
@@ -21,8 +22,7 @@ _UNDECIDED = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Repeat:
+class Repeat(NamedTuple):
     """A step that computes what an earlier one did."""
 
     step: Step
@@ -78,7 +78,7 @@ def equalities(listing: Listing, holds: Holds) -> Equalities:
             read[raw.outputs[0]] = raw
         step = raw
         if not found.same.keys().isdisjoint(raw.inputs):
-            step = raw._replace(inputs=tuple(map(found.first, raw.inputs)))
+            step = raw.reading(tuple([found.first(value) for value in raw.inputs]))
         found.steps.append(step)
         # Two leaves that are filled with the same numbers are two leaves: each has a gradient of its own.
         is_leaf = not listing.leaves.keys().isdisjoint(step.outputs)

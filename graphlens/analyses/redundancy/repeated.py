@@ -63,22 +63,16 @@ def _members(listing: Listing, found: Equalities) -> dict[int, list[Step]]:
     """Per repeat that no other repeat reads alone the steps that are repeated for it."""
     by_output = {value: repeat for repeat in found.repeats for value in repeat.step.outputs if value is not None}
     parent: dict[int, Repeat] = {}
-    others = set()  # read by a step that is no repeat
-    repeated = {repeat.step.outputs for repeat in found.repeats}
+    others: set[int] = set()  # read by a step that is no repeat
     for raw in listing.steps:
-        reader = (
-            by_output.get(raw.outputs[0])
-            if raw.outputs and raw.outputs in repeated and raw.outputs[0] is not None
-            else None
-        )
-        for value in raw.inputs:
-            read = by_output.get(value)
-            if read is None:
-                continue
-            if reader is None:
-                others.add(id(read))
-            else:
-                parent[id(read)] = reader
+        read = [by_output[value] for value in raw.inputs if value in by_output]
+        if not read:
+            continue
+        reader = by_output.get(raw.outputs[0]) if raw.outputs and raw.outputs[0] is not None else None
+        if reader is None or reader.step.outputs != raw.outputs:
+            others.update(map(id, read))
+        else:
+            parent.update((id(repeat), reader) for repeat in read)
     members: dict[int, list[Step]] = {}
     root: dict[int, int] = {}
     for repeat in reversed(found.repeats):

@@ -51,6 +51,7 @@ class Savings:
 
     def __init__(self, graph: GradGraph) -> None:
         self.graph = graph
+        self._places: dict[tuple[int | None, int | None], tuple[str, str, str]] = {}  # a loop asks for few
         self.storages: dict[int, list[tuple[int | None, int | None]]] = {}
         for item in graph.saved:
             self.storages.setdefault(item.node, []).append((item.storage, item.storage_bytes))
@@ -65,9 +66,14 @@ class Savings:
         users: Counter[int | None] = Counter()
         sizes: dict[int | None, int | None] = {}
         for number in chosen:
-            held = dict(self.storages.get(number, ()))
-            users.update(held.keys())
-            sizes.update(held)
+            held = self.storages.get(number)
+            if held is None:
+                continue
+            if len(held) > 1:
+                held = list(dict(held).items())  # twice in one node is once
+            for storage, size in held:
+                users[storage] += 1
+                sizes[storage] = size
         unknown = None in sizes or None in sizes.values()
         nodes = [self.graph.nodes[number] for number in chosen]
         forward, backward = self.whole
@@ -84,9 +90,16 @@ class Savings:
         """The line of code of a node, its text, and its module; empty where not known."""
         if number is None:
             return "", "", ""
-        node, graph = self.graph.nodes[number], self.graph
-        source = None if node.source is None else graph.sources[node.source]
-        module = "" if node.call is None else graph.calls[node.call].path
+        node = self.graph.nodes[number]
+        key = node.source, node.call
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._place(*key)
+        return place
+
+    def _place(self, line: int | None, call: int | None) -> tuple[str, str, str]:
+        source = None if line is None else self.graph.sources[line]
+        module = "" if call is None else self.graph.calls[call].path
         return ("", "", module) if source is None else (str(source), source.text, module)
 
 
