@@ -35,6 +35,15 @@ repeats_option = click.option(
     show_default=True,
     help="Timed runs after the warm-up; 0 measures no time.",
 )
+
+
+def reference_option(last: str, purpose: str) -> Callable[[Command], Command]:
+    """--reference: where true values come from; `last` is the choice that stands beside exact and float64."""
+    choices = click.Choice(["auto", "exact", "float64", last])
+    text = f"Where true values come from, {purpose}."
+    return click.option("--reference", type=choices, default="auto", show_default=True, help=text)
+
+
 device_option = click.option(
     "--device",
     type=click.Choice(["meta"]),

@@ -14,6 +14,7 @@ from graphlens.cli.common import (
     load_saved,
     page,
     progressing,
+    reference_option,
     repeats_option,
     target_options,
 )
@@ -43,13 +44,7 @@ _RATIO = _Ratio(min=0)
 @click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of A alone; repeatable.")
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of B alone; repeatable.")
 @repeats_option
-@click.option(
-    "--reference",
-    type=click.Choice(["auto", "exact", "float64", "none"]),
-    default="auto",
-    show_default=True,
-    help="Where true values come from, to say which side is nearer to them.",
-)
+@reference_option("none", "to say which side is nearer to them")
 @click.option(
     "--waste/--no-waste",
     default=None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from graphlens.cli.common import build_program, page, progressing, target_options
+from graphlens.cli.common import build_program, page, progressing, reference_option, target_options
 from graphlens.errors import ProofError, TargetError
 from graphlens.targets import parse_target
 
@@ -29,13 +29,7 @@ from graphlens.targets import parse_target
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write the shorter program (.py); implies --prove.",
 )
-@click.option(
-    "--reference",
-    type=click.Choice(["auto", "exact", "float64", "sample"]),
-    default="auto",
-    show_default=True,
-    help="Where true values come from, for the topic rounding.",
-)
+@reference_option("sample", "for the topic rounding")
 @click.option("--plot", metavar="FILE", help="Plot the error along the rounds of loops: .svg, .png or .pdf.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Timed runs of each kind.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from graphlens.cli.common import Progress, force_option, page, progressing, target_options
+from graphlens.cli.common import Progress, force_option, page, progressing, reference_option, target_options
 from graphlens.errors import GraphlensError, OutputError, TargetError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import Target, parse_options, parse_target
@@ -39,13 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Counts, sizes and times; or how far results are from their true values.",
 )
-@click.option(
-    "--reference",
-    type=click.Choice(["auto", "exact", "float64", "sample"]),
-    default="auto",
-    show_default=True,
-    help="Where true values come from, for --what error.",
-)
+@reference_option("sample", "for --what error")
 @target_options
 @click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of TARGET alone; repeatable.")
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of the other target alone; repeatable.")

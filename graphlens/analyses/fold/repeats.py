@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -72,28 +72,20 @@ def _collect(names: list[int], width: int, words: bytes, found: list[Repeat]) ->
 
 def _common_after(words: bytes, a: int, b: int) -> int:
     """How many words from a on equal those from b on, b < a."""
-    most = len(words) // 8 - a
-    length, step = 0, 8
-    while step:
-        step = min(step, most - length)
-        if step and _equal(words, a + length, b + length, step):
-            length += step
-            step *= 2
-        elif step > 1:
-            most = length + step - 1
-            step //= 2
-        else:
-            step = 0
-    return length
+    return _longest(len(words) // 8 - a, lambda length, step: _equal(words, a + length, b + length, step))
 
 
 def _common_before(words: bytes, a: int, b: int) -> int:
     """How many words before a equal those before b, b < a."""
-    most = b
+    return _longest(b, lambda length, step: _equal(words, a - length - step, b - length - step, step))
+
+
+def _longest(most: int, goes_on: Callable[[int, int], bool]) -> int:
+    """The length of a run of at most so many words; `goes_on` tells whether a run goes on for so many more."""
     length, step = 0, 8
     while step:
         step = min(step, most - length)
-        if step and _equal(words, a - length - step, b - length - step, step):
+        if step and goes_on(length, step):
             length += step
             step *= 2
         elif step > 1:
