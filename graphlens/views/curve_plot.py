@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 from graphlens.records import Curve
+from graphlens.views.plotting import file_of, settings
 
 _BLUE, _VERMILION = "#0072B2", "#D55E00"  # told apart by the colour-blind, and by line style
 
 
 def plot_curve(curve: Curve, kind: str, *, title: str) -> bytes:
     """The picture as "svg", "png" or "pdf"; the same curve gives the same bytes."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    settings: Any = {"svg.hashsalt": "graphlens", "svg.fonttype": "none", "font.size": 11}
-    with matplotlib.rc_context(settings):
+    with settings(11):
         figure = Figure(figsize=(7, 5.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
         figure.suptitle(title)
@@ -40,10 +37,16 @@ def plot_curve(curve: Curve, kind: str, *, title: str) -> bytes:
         for axes in (above, below):
             axes.grid(visible=True, linewidth=0.4, alpha=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-        stream = io.BytesIO()
-        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        figure.savefig(stream, format=kind, dpi=150, metadata=dates.get(kind))
-        return stream.getvalue()
+        return file_of(figure, kind, title=title, description=_described(curve))
+
+
+def _described(curve: Curve) -> str:
+    """What the picture shows, in words."""
+    low, high = min(curve.points), max(curve.points)
+    text = f"{curve.name}({curve.argument}) above its derivative, from {curve.argument} = {low:g} to {high:g}."
+    none = [f"{curve.points[run[0]]:g} to {curve.points[run[-1]]:g}" for run in _runs(curve.derivatives)
+            if curve.derivatives[run[0]] is None]  # fmt: skip
+    return f"{text} No derivative comes from autograd at {', '.join(none)}." if none else text
 
 
 def _runs(derivatives: Sequence[float | None]) -> list[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from graphlens.accuracy import Accuracy, LoopErrors
 from graphlens.analyses.rounding.laws import law_of, prediction, random_walk, worst_case
 from graphlens.errors import MeasureError
 from graphlens.units import count_text, significant
-from graphlens.views.svg import finish_svg, id_prefix
+from graphlens.views.plotting import file_of, settings
 
 _MOST_PANELS = 6
 _POINTS = 200  # of a line; of longer ones as many, at even distances of the logarithm
@@ -45,7 +44,6 @@ def plot_errors(accuracy: Accuracy, kind: str, *, title: str) -> bytes:
     Raises:
         MeasureError: there is no loop whose errors are known.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     loops = [(loop, lines) for loop in accuracy.loops if (lines := lines_of(loop))][:_MOST_PANELS]
@@ -56,23 +54,17 @@ def plot_errors(accuracy: Accuracy, kind: str, *, title: str) -> bytes:
         )
     columns = min(2, len(loops))
     rows = -(-len(loops) // columns)
-    settings: Any = {"svg.hashsalt": "graphlens", "svg.fonttype": "none", "font.size": 11}
-    with matplotlib.rc_context(settings):
+    with settings(11):
         figure = Figure(figsize=(5.6 * columns, 4.2 * rows + 0.8), layout="constrained")
-        figure.suptitle(title.replace("$", r"\$"), fontsize=12)
+        figure.suptitle(title, fontsize=12)
         grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for axes, (loop, lines) in zip(grid, loops, strict=False):
             _draw(axes, loop, lines)
         for axes in grid[len(loops) :]:
             axes.set_axis_off()
         _legend(figure, [line for _, lines in loops for line in lines])
-        stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=150, metadata=_metadata(kind, title))
-        data = stream.getvalue()
-    if kind != "svg":
-        return data
-    described = " ".join(_described(loop) for loop, _ in loops)
-    return finish_svg(data, title=title, description=described, prefix=id_prefix(title, described))
+        described = " ".join(_described(loop) for loop, _ in loops)
+        return file_of(figure, kind, title=title, description=described)
 
 
 def lines_of(loop: LoopErrors) -> list[Line]:
@@ -155,9 +147,3 @@ def _described(loop: LoopErrors) -> str:
     if law.predicted is not None:
         text += f", predicted {significant(law.predicted, 2)}"
     return f"{text}."
-
-
-def _metadata(kind: str, title: str) -> dict[str, Any]:
-    if kind == "png":
-        return {"Software": None}
-    return {"Date": None, "Title": title} if kind == "svg" else {"CreationDate": None, "Title": title}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,9 +12,8 @@ from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.errors import MeasureError
 from graphlens.graph import printable
 from graphlens.units import significant
-from graphlens.views.axes import COLOURS, LINES, MARKERS, plain, ticks
 from graphlens.views.exactness_report import MOST_RESULTS, loop_keys, loop_of, loop_title
-from graphlens.views.svg import finish_svg, id_prefix
+from graphlens.views.plotting import COLOURS, LINES, MARKERS, file_of, plain, settings, ticks
 
 _MOST_ROWS = 6  # targets, and settings of the other options
 _MOST_LOOPS = 2
@@ -64,7 +62,6 @@ def plot_exactness(sweep: Sweep, kind: str) -> bytes:
     Raises:
         MeasureError: no error is known at any point.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     over = next((key for key, values in sweep.over.items() if is_numeric(values)), next(iter(sweep.over)))
@@ -76,11 +73,7 @@ def plot_exactness(sweep: Sweep, kind: str) -> bytes:
     title = f"Errors of {' against '.join(sweep.names)} over {', '.join(sweep.over)}"
     if len(rows) > _MOST_ROWS:
         title += f" (the first {_MOST_ROWS} of {len(rows)} settings)"
-    settings: Any = {
-        "svg.hashsalt": "graphlens", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 10,
-        "text.parse_math": False,
-    }  # fmt: skip
-    with matplotlib.rc_context(settings):
+    with settings():
         # Four panels of one row stand two by two.
         height, width = (2, 2) if (len(grid), columns) == (1, 4) else (len(grid), columns)
         figure = Figure(figsize=(4.8 * width + 0.4, 3.7 * height + 0.9), layout="constrained")
@@ -95,20 +88,7 @@ def plot_exactness(sweep: Sweep, kind: str) -> bytes:
                 axes.set_axis_off()
         cells[0, 0].legend(frameon=False, fontsize=8, handlelength=3.5)
         _legend(figure, [line for panels in grid for panel in panels for line in panel.lines if line.is_of_theory])
-        stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=150, metadata=_METADATA[kind])
-        data = stream.getvalue()
-    if kind != "svg":
-        return data
-    described = _described(sweep, over)
-    return finish_svg(data, title=printable(title), description=described, prefix=id_prefix(title, described))
-
-
-_METADATA: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-    "png": {"Software": None},
-}
+        return file_of(figure, kind, title=printable(title), description=_described(sweep, over))
 
 
 def _rows(sweep: Sweep, over: str) -> Iterator[tuple[int, Mapping[str, Any], list[Point]]]:

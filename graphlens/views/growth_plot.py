@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,8 @@ from graphlens.analyses.growth import (
 )
 from graphlens.analyses.sweep_points import Sweep, is_numeric
 from graphlens.graph import printable
-from graphlens.views.axes import COLOURS, LINES, MARKERS, plain, prefixed, ticks
+from graphlens.units import significant
+from graphlens.views.plotting import COLOURS, LINES, MARKERS, file_of, plain, prefixed, settings, ticks
 
 # Each panel: its y axis, and its quantities; the first is drawn with full markers, the second with hollow ones.
 _PANELS: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
@@ -37,32 +37,36 @@ def plot_growth(sweep: Sweep, kind: str) -> bytes:
 
     x is the first option that has numbers, else the first one; the others make lines of their own.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     over = next((key for key, values in sweep.over.items() if is_numeric(values)), next(iter(sweep.over)))
     found = list(series(sweep, over))
     panels = [panel for panel in _PANELS if any(one.quantity in panel[2] for one in found)]
-    settings: Any = {
-        "svg.hashsalt": "graphlens",
-        "svg.fonttype": "none",  # text that can be selected, in SVG and in PDF
-        "pdf.fonttype": 42,
-        "font.size": 10,
-        "text.parse_math": False,  # a name may hold a dollar sign
-    }
-    with matplotlib.rc_context(settings):
+    title = printable(f"{' against '.join(sweep.names)} over {', '.join(sweep.over)}")
+    with settings():
         columns = 2 if len(panels) in (2, 4) else max(len(panels), 1)
         rows = math.ceil(len(panels) / columns) or 1
         figure = Figure(figsize=(4.6 * columns if columns > 1 else 6, 3.5 * rows + 0.9), layout="constrained")
-        figure.suptitle(printable(f"{' against '.join(sweep.names)} over {', '.join(sweep.over)}"))
+        figure.suptitle(title)
         groups = _groups(found)
         for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
             _draw(axes, panel, [one for one in found if one.quantity in panel[2]], groups, sweep, over)
         _legend(figure, sweep, found, groups, columns)
-        stream = io.BytesIO()
-        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        figure.savefig(stream, format=kind, dpi=150, metadata=dates.get(kind))
-        return stream.getvalue()
+        return file_of(figure, kind, title=title, description=_described(sweep, found))
+
+
+def _described(sweep: Sweep, found: Sequence[Series]) -> str:
+    """What the picture shows, in words: each line by its ends."""
+    sentences = []
+    for one in found:
+        if one.quantity in {quantity for panel in _PANELS for quantity in panel[2]}:
+            name = " against ".join(sweep.names) if one.side is None else sweep.names[one.side]
+            where = "".join(f", {key} = {x_text(value)}" for key, value in one.where.items())
+            ends = f"from {significant(one.ys[0], 3)} at {one.over} = {x_text(one.xs[0])}"
+            last = f" to {significant(one.ys[-1], 3)} at {x_text(one.xs[-1])}" if len(one.xs) > 1 else ""
+            unit = f" ({one.quantity.unit})" if one.quantity.unit else ""
+            sentences.append(f"{name}{where}: {one.quantity.label}{unit} {ends}{last}.")
+    return printable(" ".join(sentences))
 
 
 def _groups(found: Sequence[Series]) -> dict[tuple[int | None, str], int]:

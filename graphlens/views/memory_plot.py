@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from graphlens.analyses.memory import Memory
 from graphlens.units import bytes_text, count_text
-from graphlens.views.svg import finish_svg, id_prefix
+from graphlens.views.plotting import file_of, settings
 
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#6c757d"  # told apart by the colour-blind, and by line style
 _MOST_POINTS = 1000
@@ -18,17 +16,15 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def plot_memory(memory: Memory, kind: str, *, title: str) -> bytes:
     """The picture as "svg" or "png"; the same curve gives the same bytes, and text is text."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     power = min(max(0, int(math.log10(max(memory.peak, 1)) // 3)), len(_UNITS) - 1)
     scale = 1000.0**power
     functions = len(memory.forward)
-    settings: Any = {"svg.hashsalt": "graphlens", "svg.fonttype": "none", "font.size": 11}
-    with matplotlib.rc_context(settings):
+    with settings(11):
         figure = Figure(figsize=(8, 4.4), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title.replace("$", r"\$"))
+        axes.set_title(title)
         steps, sizes = thinned([0, *memory.forward, *memory.backward[1:]])
         heights = [size / scale for size in sizes]
         axes.fill_between(steps, heights, step="post", color=_BLUE, alpha=0.25, linewidth=0)
@@ -55,18 +51,12 @@ def plot_memory(memory: Memory, kind: str, *, title: str) -> bytes:
         axes.legend(loc="upper left", frameon=False)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        stream = io.BytesIO()
-        metadata = {"Date": None, "Title": title} if kind == "svg" else {"Software": None}
-        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-        data = stream.getvalue()
-    if kind != "svg":
-        return data
-    description = (
-        f"A curve over the nodes of both passes. It rises to {bytes_text(memory.kept)} at the end of the forward pass, "
-        f"after {count_text(functions)} nodes, and falls in the backward pass. With the gradients of the leaves it "
-        f"reaches {bytes_text(memory.peak)}."
-    )
-    return finish_svg(data, title=title, description=description, prefix=id_prefix(title, repr(memory)))
+        description = (
+            f"A curve over the nodes of both passes. It rises to {bytes_text(memory.kept)} at the end of the forward "
+            f"pass, after {count_text(functions)} nodes, and falls in the backward pass. With the gradients of the "
+            f"leaves it reaches {bytes_text(memory.peak)}."
+        )
+        return file_of(figure, kind, title=title, description=description)
 
 
 def thinned(values: Sequence[int]) -> tuple[list[int], list[int]]:

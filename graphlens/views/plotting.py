@@ -1,14 +1,47 @@
-"""Looks of lines, and numbers along axes, that all plots share."""
+"""What all plots share: settings, looks of lines, numbers along axes, and how a figure becomes a file's bytes."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+
+from graphlens.views.svg import finish_svg, id_prefix
 
 # Told apart by the colour-blind; and in black and white by marker and by line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^DvP*X"
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+
+def settings(size: int = 10) -> AbstractContextManager[None]:
+    """Text that is text, in SVG and in PDF, at this size; and bytes that are the same for the same picture."""
+    import matplotlib
+
+    chosen: Any = {
+        "svg.hashsalt": "graphlens",
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "font.size": size,
+        "text.parse_math": False,  # a name may hold a dollar sign
+    }
+    return matplotlib.rc_context(chosen)
+
+
+def file_of(figure: Any, kind: str, *, title: str, description: str) -> bytes:
+    """A figure as "svg", "png" or "pdf", without dates; an SVG says in words what it shows."""
+    stream = io.BytesIO()
+    metadata: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None, "Title": title},
+        "pdf": {"CreationDate": None, "Title": title},
+        "png": {"Software": None},
+    }
+    figure.savefig(stream, format=kind, dpi=150, metadata=metadata[kind])
+    data = stream.getvalue()
+    if kind != "svg":
+        return data
+    return finish_svg(data, title=title, description=description, prefix=id_prefix(title, description))
 
 
 def ticks(axis: Any, values: Sequence[float], text: Callable[[float, Any], str]) -> None:
