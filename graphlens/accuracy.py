@@ -80,7 +80,7 @@ class Quantity:
         error: the largest |entry of the run − true entry|; None where it is not known.
         norm: the Euclidean norm of the error; None where it is not known.
         truth: the largest magnitude among the true entries; None where it is not known.
-        is_zero: whether the truth is known to be 0 everywhere, or to be less than 10⁻⁶ of the error.
+        is_zero: whether the truth is 0 everywhere, as far as the reference tells it from 0.
         ulps: the largest error in units in the last place of its own entry, in the run's format.
         digits: significant decimal digits of the largest entry that are right in every entry:
             −log₁₀(error ÷ truth), from 0 up to what the format holds; None where it has no meaning.

@@ -34,7 +34,7 @@ def attribute(study: Study, target: Target, weights: Doubles | None = None) -> A
             if weights is None or not weights.any():
                 continue
             error = None if local is None else local[position]
-            term = float("nan") if error is None else float((weights * error).sum())
+            term = float("nan") if error is None else _term(weights, error)
             if not np.isfinite(term):
                 unmeasured[study.ops[place].name] += 1
                 term = float("nan")
@@ -42,3 +42,15 @@ def attribute(study: Study, target: Target, weights: Doubles | None = None) -> A
     for name, count in study.sensitivities.uncovered.items():
         unmeasured[name] += count
     return Attribution(words, total, contributions, dict(unmeasured))
+
+
+def _term(weights: Doubles, error: Doubles) -> float:
+    """⟨weights, error⟩, NaN if it is not known: what the result does not depend on counts for nothing, be it infinite.
+
+    An infinite weight and no error make NaN, which is no number either.
+    """
+    matters = weights != 0
+    if not matters.all():
+        weights, error = weights[matters], error[matters]
+    with np.errstate(invalid="ignore"):
+        return float((weights * error).sum())

@@ -10,11 +10,13 @@ import torch
 
 from graphlens.accuracy import Quantity
 from graphlens.capture.ledger import dtype_name
+from graphlens.numerics.reference import Reference
 from graphlens.numerics.study import Study, Target
 
 Doubles = npt.NDArray[np.float64]
-# A true value so much smaller than what the run has in its place is 0 for all purposes.
-_NOTHING = 1e-6
+# A run in float64 is off itself, by the roundoff of float64 where the narrower run is off by its own. What it has
+# below some such errors, and below this part of the narrower run's in any case, may as well be 0.
+_OWN_ERRORS, _NOTHING = 16.0, 1e-6
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
@@ -37,8 +39,7 @@ def quantity(study: Study, target: Target) -> Quantity:
         return found
     largest = float(np.abs(error).max(initial=0.0))
     true = float(np.abs(truth).max(initial=0.0))
-    radius = reference.radius(target.value)
-    is_zero = max(true, radius) <= _NOTHING * largest or max(true, radius) == 0.0
+    is_zero = true <= _floor(reference, largest, tensor.dtype)
     return Quantity(
         found.name, found.kind, found.shape, found.dtype, found.size,
         error=largest,
@@ -49,6 +50,13 @@ def quantity(study: Study, target: Target) -> Quantity:
         digits=None if is_zero else right_digits(largest, true, tensor.dtype),
         true=truth,
     )  # fmt: skip
+
+
+def _floor(reference: Reference, error: float, dtype: torch.dtype) -> float:
+    """Up to which size the reference does not tell a true value from 0; balls around 0 are 0 already."""
+    if reference.method == "exact" or not math.isfinite(error):
+        return 0.0
+    return min(_OWN_ERRORS * 2.0**-53 / unit_roundoff(dtype), _NOTHING) * error
 
 
 def ulps(error: Doubles, run: Doubles, truth: Doubles, dtype: torch.dtype) -> float:
@@ -68,4 +76,4 @@ def right_digits(error: float, truth: float, dtype: torch.dtype) -> float:
         return most
     if not math.isfinite(error):
         return 0.0
-    return min(max(-math.log10(error / truth), 0.0), most)
+    return min(max(0.0, -math.log10(error / truth)), most)  # 0.0 comes first, as -0.0 is no smaller

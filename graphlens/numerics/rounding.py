@@ -76,26 +76,7 @@ def measure_accuracy(
     wanted = set[int]().union(*(item.values for item in suspected), *(loop.wanted for loop in loops))
     reference, exactly, notes = best_reference(tape, targets, wanted, method, seconds, tell)
     study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
-    quantities = [quantity(study, target) for target in targets]
-    if reference is None:
-        tell("running it again and again, rounded at random")
-        digits = sample(tape, targets, deadline=time.perf_counter() + seconds)
-        quantities = [
-            _with_digits(item, digits.get(target.value)) for item, target in zip(quantities, targets, strict=True)
-        ]
-        study.deadline = time.perf_counter() + seconds
-    found = Accuracy(
-        graph,
-        "sample" if reference is None else reference.method,
-        None if reference is None else reference.precision,
-        max((unit_roundoff(tape.tensors[target.value].dtype) for target in targets), default=math.nan),
-        study.ops,
-        quantities,
-        branches=_branches(reference),
-        escaped=tape.reads,
-        condition=worst_condition(tape),
-        notes=notes,
-    )
+    found = _held(study, notes, seconds, tell)
     if CAUSES in parts:
         found = _with_causes(found, study, suspected, tell)
     if LOOPS in parts:
@@ -108,11 +89,37 @@ def measure_accuracy(
     return replace(found, seconds=time.perf_counter() - began)
 
 
+def _held(study: Study, notes: Sequence[str], seconds: float, tell: Progress) -> Accuracy:
+    """The results against their true values, or in runs that are rounded at random; without causes."""
+    quantities = [quantity(study, target) for target in study.targets]
+    reference = study.reference
+    if reference is None:
+        tell("running it again and again, rounded at random")
+        digits = sample(study.tape, study.targets, deadline=time.perf_counter() + seconds)
+        quantities = [
+            _with_digits(item, digits.get(target.value)) for item, target in zip(quantities, study.targets, strict=True)
+        ]
+        study.deadline = time.perf_counter() + seconds
+    formats = [study.tape.tensors[target.value].dtype for target in study.targets]
+    return Accuracy(
+        study.graph,
+        "sample" if reference is None else reference.method,
+        None if reference is None else reference.precision,
+        max(map(unit_roundoff, formats), default=math.nan),
+        study.ops,
+        quantities,
+        branches=_branches(reference),
+        escaped=study.tape.reads,
+        condition=worst_condition(study.tape),
+        notes=notes,
+    )
+
+
 def _with_causes(found: Accuracy, study: Study, suspected: Sequence[Candidate], tell: Progress) -> Accuracy:
     """With the ops that made the errors, and what is known about them."""
     quantities = list(found.quantities)
     tell(f"measuring the rounding of {len(study.ops):,} ops")
-    for place in _worst(quantities):
+    for place in _worst(quantities, study):
         quantities[place] = replace(quantities[place], attribution=attribute(study, study.targets[place]))
         tell(f"who made the error of {quantities[place].label}")
     return replace(
@@ -126,9 +133,15 @@ def _with_digits(item: Quantity, found: Significance | None) -> Quantity:
     return item if overall is None else replace(item, significant=(overall.digits, overall.low, overall.high))
 
 
-def _worst(quantities: Sequence[Quantity]) -> list[int]:
-    """Outputs and the loss, and then the gradients that are relatively most off: whose error is to be attributed."""
-    rows = [(item.kind == "gradient", -_relative(item), place) for place, item in enumerate(quantities)]
+def _worst(quantities: Sequence[Quantity], study: Study) -> list[int]:
+    """Outputs and the loss, and then the gradients that are relatively most off: whose error is to be attributed.
+
+    What is infinite or NaN has no error that adds up.
+    """
+    finite = [bool(study.tape.tensors[target.value].isfinite().all()) for target in study.targets]
+    rows = [
+        (item.kind == "gradient", -_relative(item), place) for place, item in enumerate(quantities) if finite[place]
+    ]
     return sorted(place for _, _, place in sorted(rows)[:_MOST_ATTRIBUTED])
 
 

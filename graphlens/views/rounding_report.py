@@ -19,6 +19,7 @@ from graphlens.views.table import paragraph, table
 _MOST_QUANTITIES = 12
 _MOST_SHARES = 4
 _Columns = tuple[tuple[str, ...], Callable[[Quantity], tuple[str, ...]]]
+_MOST_LEFT_OUT = 0.5  # of an error, by first order: with more, shares tell nothing
 _TRACE = 0.0005  # of a total: it would be printed as 0.0 %
 
 
@@ -161,6 +162,8 @@ def _made_by_in_short(accuracy: Accuracy, item: Quantity) -> str:
         f"{row.op} ({row.during}{', ' + _line(row.line) if row.line else ''}) {_percent(row.share)}" for row in rows
     ]
     text = f"{name_of(item)}, {_number(item.norm or 0.0)}: {listed(told[:3])}"
+    if made.total and abs(made.discrepancy or 0.0) > _MOST_LEFT_OUT * abs(made.total):
+        return f"{name_of(item)}, {_number(item.norm or 0.0)}: too large an error for first order to tell who made it."
     if made.total:
         text += f"; the sum over all ops is {_percent(made.net / made.total)} of the true error"
     return f"{text}."
@@ -208,6 +211,8 @@ def _check(made: Attribution) -> str:
         text += f": the true total is {made.total:.4g}, and first order leaves out {_signed(gap)}" + (
             f" ({abs(gap / made.total):.1e} of it)." if made.total else "."
         )
+        if abs(gap) > _MOST_LEFT_OUT * abs(made.total):
+            text += " The error is too large for first order: the shares do not tell who made it."
     if made.unmeasured:
         text += f" Not measured: {listed([f'{name} ({count:,})' for name, count in made.unmeasured.items()])}."
     return text

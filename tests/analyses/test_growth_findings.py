@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,7 +86,8 @@ def test_an_amplified_recurrence_and_its_useless_gradients() -> None:
 
 
 def test_a_frozen_loop_says_since_when() -> None:
-    loops = [replace(loop, cycle=(20, 2)) for loop in exercise().loops if not loop.backward]
+    still = np.full(exercise().loops[0].rounds + 1, 1e-12)
+    loops = [replace(loop, cycle=(20, 2), error=still) for loop in exercise().loops if not loop.backward]
     found = forward(replace(exercise(), loops=loops))
     assert found.evidence["verdict"] == "frozen"
     assert "from round 20 on (they come again every 2 rounds)" in found.claim

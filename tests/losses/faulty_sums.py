@@ -23,7 +23,7 @@ def one_minus_cosine():
     return Pair(bad, good, [leaf(1e-4, 3e-5)])
 
 
-@faulty("GL304", gains=9, allowed=["GL305"])
+@faulty("GL304", gains=9, level="error", allowed=["GL305"])
 def small_root_of_a_quadratic():
     def bad(a, b, c):
         return (torch.sqrt(b * b - 4 * a * c) - b) / (2 * a)  # <- fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from graphlens.analyses.rounding.shares import node_errors, shares
 from graphlens.capture.program import subject_program, tensors_program
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
-from graphlens.numerics.attribution import attribute
+from graphlens.numerics.attribution import _term, attribute
 from graphlens.numerics.exact import local_error, replay
 from graphlens.numerics.reference import ExactReference
 from graphlens.numerics.rounding import measure_accuracy
@@ -157,3 +158,38 @@ def test_contributions_are_derivative_times_rounding() -> None:
     assert len(places) == 2
     assert local is not None
     assert made.contributions[places[0]] == pytest.approx(float(local) * 3.3, rel=1e-12)
+
+
+def test_what_a_result_does_not_depend_on_may_be_infinite_and_what_is_not_known_stays_so() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inf, nan = math.inf, math.nan
+        assert _term(np.array([0.0, 2.0]), np.array([inf, 3.0])) == 6.0
+        assert _term(np.array([0.0, 2.0]), np.array([nan, 3.0])) == 6.0
+        assert math.isnan(_term(np.array([1.0, 2.0]), np.array([nan, 3.0])))
+        assert math.isnan(_term(np.array([inf, 2.0]), np.array([0.0, 3.0])))
+        assert _term(np.array([1.0, 2.0]), np.array([inf, 3.0])) == inf
+        assert _term(np.array(0.0), np.array(inf)) == 0.0
+
+
+def test_an_op_without_a_known_rounding_is_unmeasured_and_warns_of_nothing() -> None:
+    """exp(800) is infinite: its entry is masked out of the first result, and all there is of the second."""
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        powers = torch.exp(x)
+        return torch.where(x < 100, powers, 1.0).sum() * 0.1, powers.sum()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = graphlens.explain(
+            Subject(
+                run, [torch.tensor([1.0, 800.0], dtype=torch.float64, requires_grad=True)], output_names=["a", "b"]
+            ),
+            topics=["rounding"],
+        ).accuracy
+    assert found is not None
+    known, infinite = found.quantities[:2]
+    assert known.attribution is not None
+    assert known.attribution.unmeasured == {}
+    assert known.attribution.net == pytest.approx(known.attribution.total, rel=1e-6)
+    assert infinite.attribution is None

@@ -50,6 +50,11 @@ def relative(found: Explanation, label: str) -> float:
     return item.error / item.truth
 
 
+def plain(found: Explanation) -> str:
+    """The report as one line."""
+    return " ".join(str(found).split())
+
+
 def about(found: Explanation, label: str, code: str = "GL3") -> list[Finding]:
     """The findings by which a result lost digits."""
     chosen = []
@@ -68,6 +73,10 @@ def test_a_running_sum_loses_small_terms_and_kahan_keeps_them() -> None:
     assert result(naive, "total").size == 1.0  # every term was lost
     assert relative(naive, "total") == pytest.approx(1500 * 5.5e-8, rel=1e-3)
     assert (finding.code, finding.evidence["calls"]) == ("GL305", 1500)
+    (growth,) = (item for item in naive.rounding if item.code == "GL301")
+    assert growth.evidence["verdict"] == "stalled"
+    assert "while the true value moves on" in growth.claim
+    assert "compensated summation" in growth.fix
     assert "total = total + term" in finding.where.text
     # Kahan's bound is 2u + O(n·u²) (Higham 2002, (4.8)).
     assert relative(compensated, "total") <= 2 * U32
@@ -82,6 +91,9 @@ def test_one_minus_cosine_keeps_no_digit() -> None:
     assert (finding.code, finding.level) == ("GL304", "error")
     # κ of the difference: Σ|terms| ÷ |Σ terms| is (1 + cos x) ÷ (1 − cos x), some 4 ÷ x² in float64's own numbers.
     assert 1e16 <= float(str(finding.evidence["factor"])) <= 2e16
+    # −x/12, which is far below the error and not 0 for all that
+    assert result(naive, "gradient of x").truth == pytest.approx(1.2e-8 / 12, rel=1e-6)
+    assert not result(naive, "gradient of x").is_zero
     assert relative(stable, "value") <= 4 * U64
     assert about(stable, "value") == []
 
@@ -111,6 +123,9 @@ def test_log_sum_exp_overflows_unless_the_largest_is_taken_out() -> None:
     (finding,) = naive.rounding
 
     assert (finding.code, finding.level, finding.where.text) == ("GL306", "error", "powers = torch.exp(x)")
+    assert result(naive, "value").truth == result(shifted, "value").truth, "infinite, and yet the truth is not 0"
+    assert not result(naive, "value").is_zero
+    assert result(naive, "value").attribution is None, "what is infinite has no error that adds up"
     assert finding.evidence["true_log10"] == pytest.approx(1000 / math.log(10))
     assert result(shifted, "value").truth == pytest.approx(1000 + math.log(1 + math.e), rel=1e-15)
     assert relative(shifted, "value") <= U64
@@ -167,6 +182,15 @@ def test_mullers_recurrence_tends_to_100_in_place_of_5() -> None:
     assert result(many, "x").size == pytest.approx(100, abs=1e-6)
     assert result(many, "x").digits == 0.0
     assert relative(few, "x") <= 1e3 * U64
+    (growth,) = (item for item in many.rounding if item.code == "GL301")
+    assert growth.evidence["verdict"] == "amplified"
+    assert growth.where.text == "older, newer = newer, 108 - (815 - 1500 / older) / newer"
+    # Next to the fixed point 5 a round is of slope 100 ÷ 5, next to it on the way there a little more.
+    assert growth.evidence["factor_per_round"] == pytest.approx(20, rel=0.05)
+    assert growth.evidence["measured_factor_per_round"] == pytest.approx(20, rel=0.05)
+    # The error has left first order behind: to name ops with shares of it would be false.
+    assert "The error is too large for first order: the shares do not tell who made it." in plain(many)
+    assert {item.where.text for item in few.rounding} == set()
     # No op loses more than its one rounding: the growth of the error is to blame, and no op by itself.
     assert [item for item in many.rounding if item.code in ("GL303", "GL304", "GL305", "GL306", "GL307")] == []
 

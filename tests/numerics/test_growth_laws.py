@@ -217,7 +217,10 @@ def test_verdicts_by_hand() -> None:
     assert law_of(made(100, rounding=np.ones(101))).verdict == "bounded"
     assert law_of(made(100, systematic=k)).verdict == "systematic"
     assert law_of(made(100, systematic=k / 10)).verdict == "unclear"  # as much as the rounding
-    assert law_of(made(100, systematic=k, cycle=(5, 1))).verdict == "frozen"
+    assert law_of(made(100, systematic=k, error=np.ones(101), cycle=(5, 1))).verdict == "frozen"
+    assert law_of(made(100, systematic=k, error=np.minimum(k, 5), cycle=(5, 1))).verdict == "frozen"
+    assert law_of(made(100, error=1 + k % 2, cycle=(5, 2))).verdict == "frozen"  # a cycle of two, one further off
+    assert law_of(made(100, error=k, cycle=(5, 1))).verdict == "stalled"  # the truth moves on
     assert law_of(made(100, gain=-k)).verdict == "damped"
     assert law_of(made(100, gain=k)).verdict == "amplified"
     assert law_of(made(100, gain=np.log1p(1000 * k))).verdict != "amplified"

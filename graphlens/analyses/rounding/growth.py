@@ -14,6 +14,7 @@ from graphlens.analyses.rounding.laws import (
     FROZEN,
     NEUTRAL,
     RANDOM,
+    STALLED,
     SYSTEMATIC,
     UNCLEAR,
     Law,
@@ -28,13 +29,17 @@ _NOTICED = 8.0  # unit roundoffs: a smaller error is that of a few ops
 _MANY = 100  # rounds: of fewer, growth like √n is nothing to tell
 _MOST_NAMED = 4
 
+_SUM_BETTER = (
+    "carry what each addition rounds away along (compensated summation), add in pairs (torch.sum of all terms at "
+    "once), or accumulate in a wider format"
+)
 _FIXES = {
     SYSTEMATIC: "leave out rounds that undo each other; else make the value that all rounds read more exact, or do "
     "without it: torch.linalg.solve(A, b) in place of torch.linalg.inv(A) @ b, or that one value in a wider format",
-    DRIFT: "carry what each addition rounds away along (compensated summation), add in pairs (torch.sum of all terms "
-    "at once), or accumulate in a wider format",
+    DRIFT: _SUM_BETTER,
     RANDOM: "a wider format, if these digits are needed: the error is that of as many roundings of random sign",
     FROZEN: "more rounds change nothing: leave the loop when what it hands on repeats",
+    STALLED: _SUM_BETTER,
     AMPLIFIED: "write the recurrence so that a round does not enlarge what it is given (run it in the other "
     "direction, or solve for all rounds at once); a wider format only delays the loss",
     UNCLEAR: "look at --plot: no simple law fits",
@@ -66,11 +71,11 @@ def _is_told(loop: LoopErrors, law: Law, relative: float) -> bool:
     split = loop.split
     if split is not None and loop.error is not None:
         made = max(float(split.systematic[-1]), float(split.rounding[-1]))
-        if made < FEW * loop.error[-1] and law.verdict != FROZEN:
+        if made < FEW * loop.error[-1] and law.verdict not in (FROZEN, STALLED):
             return False  # it was there before the loop
     # Where the values themselves grow or fade, so do errors: a few units in the last place are nothing to tell.
     is_scaled = split is not None and abs(float(split.gain[-1])) > NEUTRAL
-    if law.verdict == UNCLEAR or (is_scaled and law.verdict != FROZEN):
+    if law.verdict == UNCLEAR or (is_scaled and law.verdict not in (FROZEN, STALLED)):
         return is_lost(relative, loop.unit)
     return law.verdict != RANDOM or loop.rounds >= _MANY
 
@@ -94,7 +99,7 @@ def _finding(accuracy: Accuracy, loop: LoopErrors, law: Law, relative: float) ->
 
 def _source(law: Law, split: Split | None) -> Origin | None:
     """The op that injects most, of the kind that the verdict is about."""
-    if split is None or law.verdict in (FROZEN, UNCLEAR):
+    if split is None or law.verdict in (FROZEN, STALLED, UNCLEAR):
         return None
     if law.verdict == AMPLIFIED:
         return split.origins[0] if split.origins else None
@@ -120,8 +125,8 @@ def _said(accuracy: Accuracy, loop: LoopErrors, law: Law, source: Origin | None)
     if law.verdict == RANDOM:
         grows = "their error grows like √n" if law.power is not None else "relative to the values, it grows like √n"
         return f"makes roundings of random sign: {grows}. √(Σ squares) = {_number(law.expected)}, measured {final}"
-    if law.verdict == FROZEN:
-        return _frozen_words(loop, law)
+    if law.verdict in (FROZEN, STALLED):
+        return _repeating_words(loop, law)
     if law.verdict == AMPLIFIED:
         return _amplified_words(law)
     return f"has an error of {final} that follows no simple law"
@@ -142,13 +147,16 @@ def formula(loop: LoopErrors, law: Law) -> str:
     )
 
 
-def _frozen_words(loop: LoopErrors, law: Law) -> str:
+def _repeating_words(loop: LoopErrors, law: Law) -> str:
     start, period = loop.cycle or (0, 1)
     every = "each is the one before it" if period == 1 else f"they come again every {count_text(period)} rounds"
-    text = (
-        f"repeats itself to the last bit from round {count_text(start)} on ({every}), and its error of "
-        f"{_number(law.final)} grows no more"
-    )
+    text = f"repeats itself to the last bit from round {count_text(start)} on ({every}), "
+    if law.verdict == STALLED:
+        return (
+            f"{text}while the true value moves on: what the rounds do to it is rounded away, and the error has grown "
+            f"to {_number(law.final)}"
+        )
+    text += f"and its error of {_number(law.final)} grows no more"
     if law.predicted and law.final and law.predicted > 1.1 * law.final:
         text += f": the prediction for an error that adds up, {_number(law.predicted)}, overshoots"
     return text

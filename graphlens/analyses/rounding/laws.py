@@ -14,7 +14,7 @@ from graphlens.analyses.fits import FEWEST, Power, fit_line, fit_power
 if TYPE_CHECKING:
     from graphlens.accuracy import Array
 
-SYSTEMATIC, DRIFT, RANDOM, FROZEN = "systematic", "drift", "random", "frozen"
+SYSTEMATIC, DRIFT, RANDOM, FROZEN, STALLED = "systematic", "drift", "random", "frozen", "stalled"
 AMPLIFIED, DAMPED, BOUNDED, EXACT, UNCLEAR = "amplified", "damped", "bounded", "exact", "unclear"
 
 _AMPLIFIED = 100.0  # times: by as much a small change has to grow, beyond the growth of the values themselves
@@ -24,6 +24,7 @@ _CLEARLY = 1.5  # times: one part of the error against the other
 _LEANING = 3.0  # times what as many roundings of random sign come to: a chance of less than 1 in 300
 _CANCELLED = 0.2  # of what as many roundings of random sign come to
 _STILL = 0.01  # by which a round may turn a small change where it counts as handing it on
+_MOVING = 1.5  # times: by as much the error grows in the second half of the rounds where the truth moves on
 _SATURATED = 0.1  # of the true value: an error so large grows no longer by the law of small ones
 NEUTRAL = math.log(2.0)  # of the gain: beyond it growth is no matter of a power
 _FIRST_ORDER = 0.5  # of an error that first order may leave out
@@ -37,7 +38,8 @@ class Law:
     Attributes:
         verdict: "systematic": the same error comes in at every round, growth is linear; "drift": roundings
             that differ, but lean to one side; "random": roundings of random sign, growth like √n;
-            "frozen": the floats repeat, and the error grows no more; "amplified": each round enlarges
+            "frozen": the floats repeat, and the error grows no more; "stalled": the floats repeat, but
+            the truth moves on; "amplified": each round enlarges
             what it is given, growth is geometric; "damped": each round lessens it; "bounded": roundings
             cancel; "exact": no error; or "unclear".
         final: the error after the last round; None where not known.
@@ -70,7 +72,7 @@ def law_of(loop: LoopErrors) -> Law:
     split = loop.split
     final = _last(loop.error)
     if split is None:
-        verdict = FROZEN if loop.cycle else EXACT if _is_exact(loop) else UNCLEAR
+        verdict = _repeating(loop) if loop.cycle else EXACT if _is_exact(loop) else UNCLEAR
         return Law(verdict, final, None, math.nan, math.nan, _power(loop))
     expected, worst = random_walk(split), one_way(split)
     verdict = _verdict(loop, split, float(expected[-1]))
@@ -141,7 +143,7 @@ def _verdict(loop: LoopErrors, split: Split, expected: float) -> str:
     if max(split.gain[-1], relative[-1]) <= math.log(_DAMPED):
         return DAMPED
     if loop.cycle is not None:
-        return FROZEN
+        return _repeating(loop)
     same, others = float(split.systematic[-1]), float(split.rounding[-1])
     if not (math.isfinite(same) and math.isfinite(others)) or _is_beyond(loop, split):
         return UNCLEAR
@@ -156,6 +158,16 @@ def _verdict(loop: LoopErrors, split: Split, expected: float) -> str:
     if (split.rounding[late] <= _CANCELLED * walk).all():
         return BOUNDED
     return RANDOM
+
+
+def _repeating(loop: LoopErrors) -> str:
+    """What it comes to that the floats repeat: the error stays, unless the truth does not."""
+    if loop.error is None or loop.cycle is None:
+        return FROZEN
+    start = loop.cycle[0]
+    early = loop.error[start : (start + loop.rounds) // 2 + 1]
+    early = early[np.isfinite(early)]
+    return STALLED if early.size and loop.error[-1] > _MOVING * early.max() else FROZEN
 
 
 def _is_exact(loop: LoopErrors) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphlens.accuracy import Accuracy, Quantity, Suspect
-from graphlens.analyses.findings import Finding, Place
+from graphlens.analyses.findings import Finding
 from graphlens.analyses.rounding.loss_words import claim_of, fix_of
 from graphlens.analyses.rounding.matters import FEW, NO_DIGIT, relative_error
+from graphlens.analyses.rounding.places import place_of
 
 CODES = {
     "ill-conditioned": "GL303",
@@ -48,7 +49,7 @@ def losses(accuracy: Accuracy) -> list[Finding]:
     for suspect in accuracy.suspects:
         results = _results(accuracy, suspect)
         if results:
-            source = _place(accuracy, suspect.ops).source
+            source = place_of(accuracy, suspect.ops).source
             lines.setdefault((CODES[suspect.kind], source or suspect.ops), []).append((suspect, results))
     return [_finding(accuracy, code, group) for (code, _), group in lines.items()]
 
@@ -75,7 +76,7 @@ def _finding(accuracy: Accuracy, code: str, group: Sequence[tuple[Suspect, list[
         results = results + [item for item in more if item.quantity.label not in known]
         known.update(item.quantity.label for item in more)
     ops = [place for one, _ in group for place in one.ops]
-    where = _place(accuracy, ops)
+    where = place_of(accuracy, ops)
     evidence = {
         "kind": suspect.kind,
         **suspect.evidence,
@@ -127,16 +128,3 @@ def _weight(suspect: Suspect) -> tuple[bool, bool, float]:
     lost = suspect.evidence.get("digits_lost")
     told = suspect.evidence
     return bool(told.get("spoils")), told.get("during") == "forward", lost if isinstance(lost, float) else 0.0
-
-
-def _place(accuracy: Accuracy, ops: Sequence[int]) -> Place:
-    """The line of the first op that is known to belong to one, and the nodes of all."""
-    graph = accuracy.graph
-    numbers = [node for place in ops if (node := accuracy.ops[place].node) is not None]
-    for number in numbers:
-        first = graph.nodes[number]
-        if first.source is not None:
-            source = graph.sources[first.source]
-            module = "" if first.call is None else graph.calls[first.call].path
-            return Place(str(source), source.text, module, tuple(sorted(set(numbers))))
-    return Place("", "", "", tuple(sorted(set(numbers))))

@@ -28,6 +28,8 @@ def noise_findings(accuracy: Accuracy) -> Iterator[Finding]:
 
 def _is_noise(quantity: Quantity, parts: TermSum | None, unit: float) -> bool:
     if quantity.error is not None:
+        if not math.isfinite(quantity.error):
+            return False  # what overflowed is told as that
         if quantity.is_zero:
             return quantity.error > 0
         return quantity.digits is not None and quantity.digits < NO_DIGIT and quantity.error >= quantity.size / 2
@@ -68,8 +70,20 @@ def _finding(accuracy: Accuracy, quantity: Quantity, parts: TermSum | None) -> F
         f"{claim}.",
         Place("", "", "", () if leaf is None else (leaf,)),
         evidence,
-        f"do not step along it: take {quantity.name} out of the graph (.detach()), or write the computation so that "
-        "what cancels is not computed",
+        _fix(quantity, parts),
+    )
+
+
+def _fix(quantity: Quantity, parts: TermSum | None) -> str:
+    """A gradient that is 0, or that cancels, is none to have; another one is there, and has to be computed better."""
+    if quantity.is_zero or (parts is not None and parts.left < _CANCELS):
+        return (
+            f"do not step along it: take {quantity.name} out of the graph (.detach()), or write the computation so "
+            "that what cancels is not computed"
+        )
+    return (
+        "do not step along it: look at where the digits are lost (a step that cancels, rounds that enlarge errors) "
+        "and write that otherwise, or compute it in a wider format"
     )
 
 
