@@ -20,6 +20,7 @@ from graphlens.capture.trace import Trace, observe
 from graphlens.capture.wasting import look_for_waste
 from graphlens.errors import MeasureError, TargetError
 from graphlens.graph import GradGraph
+from graphlens.numerics.gone import with_truths
 from graphlens.numerics.rounding import measure_accuracy
 from graphlens.proof import prove as proving
 from graphlens.subject import Subject
@@ -100,6 +101,9 @@ def explain_program(
                 program, trace.graph, tape=tape, start=start, method=reference, progress=progress
             )  # fmt: skip
         found = replace(found, accuracy=accuracy, rounding=rounding_findings(accuracy))
+    if found.proof is not None and tape is not None:
+        proof = with_truths(found.proof, tape, trace.graph, found.accuracy, progress=progress)
+        found = replace(found, proof=proof)
     return found
 
 

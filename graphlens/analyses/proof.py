@@ -31,12 +31,21 @@ class Gathered:
 
     `largest` is the largest entry of the sum, `terms` the sum of the largest entries of the
     `contributions`: a sum that is 0 in exact arithmetic is as large as the rounding of its terms.
+
+    Attributes:
+        truth: the largest true entry, computed in exact arithmetic with so many bits of `precision`;
+            None where it was not computed, and `unknown` says why.
+        is_zero: whether the true value is 0 everywhere, as far as exact arithmetic tells it from 0.
     """
 
     name: str
     contributions: int
     largest: float
     terms: float
+    truth: float | None = None
+    is_zero: bool | None = None
+    precision: int | None = None
+    unknown: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -119,7 +128,9 @@ class Proof:
             elif not row.relative <= self.bound:
                 found.append(f"{kind} {row.name} differs by {row.relative:.2g} of its size")
         for gathered in self.gathered:
-            if gathered.ratio is not None and gathered.ratio > self.bound:
+            if gathered.is_zero is False:
+                found.append(f"the gradient of {gathered.name} is gone, and its true value is {gathered.truth:.2g}")
+            elif gathered.is_zero is None and gathered.ratio is not None and gathered.ratio > self.bound:
                 found.append(
                     f"the gradient of {gathered.name} is gone, and was {gathered.ratio:.2g} of what it adds up"
                 )

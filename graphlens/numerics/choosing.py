@@ -63,9 +63,9 @@ def best_reference(
     chosen = ("float64" if tells else "exact") if method == "auto" else method
     if chosen == "exact":
         progress("replaying the run in exact arithmetic")
-        exact, why = _exact(tape, targets, wanted, needed, seconds)
+        exact, why = exact_reference(tape, targets, wanted, seconds)
         if exact is not None:
-            return Choice(ExactReference(tape, exact), True, _sentences(*notes, *why))
+            return Choice(exact, True, _sentences(*notes, *why))
         chosen = "float64" if is_narrow else "sample"
         notes += [f"{why[0]}; {_INSTEAD[chosen]}"]
     if chosen == "float64" and not is_narrow:
@@ -94,10 +94,11 @@ def _is_wide(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (WIDE, torch.complex128)
 
 
-def _exact(
-    tape: Tape, targets: Sequence[Target], wanted: Collection[int], needed: Collection[int], seconds: float
-) -> tuple[Exact | None, list[str]]:
-    """A replay that knows at least one target, with what it does not know; or why there is none."""
+def exact_reference(
+    tape: Tape, targets: Sequence[Target], wanted: Collection[int] = (), seconds: float = 60.0
+) -> tuple[ExactReference | None, list[str]]:
+    """A replay in exact arithmetic that knows at least one target, with what it does not know; or why there is none."""
+    needed = depends_on(tape, [target.value for target in targets])
     entries = sum(tape.tensors[value].numel() for value in needed if is_number(tape.tensors[value]))
     if entries > _ENTRIES_A_SECOND * seconds:
         return None, [f"no exact reference: the run makes {entries:,} numbers, too many for {seconds:,.0f} s"]
@@ -115,7 +116,7 @@ def _exact(
     if not found.is_tight:
         radius = f"{found.relative_radius:.1e}" if math.isfinite(found.relative_radius) else "more than 1"
         notes.append(f"the true values are enclosed to a relative radius of {radius}, at {found.precision:,} bits")
-    return found, notes
+    return ExactReference(tape, found), notes
 
 
 def _late(found: Exact, seconds: float) -> str:

@@ -93,7 +93,15 @@ def _proof(proof: Proof) -> dict[str, Any]:
             "backward": predicted.backward,
         },
         "gathered": {
-            item.name: {"contributions": item.contributions, "terms": item.terms, "largest": item.largest}
+            item.name: {
+                "contributions": item.contributions,
+                "terms": item.terms,
+                "largest": item.largest,
+                "truth": item.truth,
+                "is_zero": item.is_zero,
+                "precision": item.precision,
+                "unknown": item.unknown or None,
+            }
             for item in proof.gathered
         },
         "trials": [

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from graphlens.analyses.counts import Stats
 from graphlens.analyses.findings import listed
-from graphlens.analyses.proof import Proof
+from graphlens.analyses.proof import Gathered, Proof
 from graphlens.graph import printable
 from graphlens.records import Timing
 from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
@@ -93,15 +93,7 @@ def _differences(proof: Proof) -> Iterator[tuple[str, str, str]]:
 
 
 def _sentences(proof: Proof) -> Iterator[str]:
-    for gathered in proof.gathered:
-        share = "" if gathered.ratio is None else f", {significant(gathered.ratio, 2)} of that"
-        yield (
-            f"Before, the gradient of {gathered.name} adds up {count_text(gathered.contributions)} contributions of "
-            f"{significant(gathered.terms, 3)} together; they cancel to {significant(gathered.largest, 2)}{share}. In "
-            "exact arithmetic it is 0."
-            if gathered.ratio is not None and gathered.ratio <= proof.bound
-            else f"Before, the gradient of {gathered.name} was {significant(gathered.largest, 2)}{share}."
-        )
+    yield from map(_gone, proof.gathered)
     for name in proof.explained:
         yield (
             f"The {name} moves by {significant(proof.noise[name], 2)} when the inputs change in their last digit: so "
@@ -112,11 +104,14 @@ def _sentences(proof: Proof) -> Iterator[str]:
             amount = f" changed by {trial.amount:g}" if trial.amount else ""
             yield f"Other inputs{amount}: {trial.failure}."
             continue
-        apart = f", the {listed(trial.explained)} apart" if trial.explained else ""
+        changed = f"With other inputs (each number changed by about {trial.amount:g} of its size)"
         worst = [value for value in (trial.outputs, trial.gradients) if value is not None]
+        if not worst:
+            yield f"{changed} no difference is larger than that of such a change: {listed(trial.explained)}."
+            continue
+        apart = f", the {listed(trial.explained)} apart" if trial.explained else ""
         yield (
-            f"With other inputs (each number changed by about {trial.amount:g} of its size) outputs and gradients "
-            f"differ by at most {significant(max(worst, default=0.0), 2)} of their size{apart}."
+            f"{changed} outputs and gradients differ by at most {significant(max(worst), 2)} of their size{apart}."
         )
     if proof.guards:
         yield (
@@ -128,3 +123,18 @@ def _sentences(proof: Proof) -> Iterator[str]:
         yield f"Up to {bound} of the size a difference is taken for rounding: the saving is proved."
     else:
         yield f"Not proved: {'; '.join(proof.failures)}."
+
+
+def _gone(gathered: Gathered) -> str:
+    """A gradient that the shorter program does not have: what it was, and what it should be."""
+    share = "" if gathered.ratio is None else f", {significant(gathered.ratio, 2)} of that"
+    before = (
+        f"Before, the gradient of {gathered.name} adds up {count_text(gathered.contributions)} "
+        f"contribution{'' if gathered.contributions == 1 else 's'} of {significant(gathered.terms, 3)} together; they "
+        f"come to {significant(gathered.largest, 2)}{share}."
+    )
+    if gathered.truth is None:
+        why = gathered.unknown or "that was not tried"
+        return f"{before} After, there is none, which stands for 0; its true value was not computed: {why}."
+    true = "0" if gathered.is_zero else significant(gathered.truth, 3)
+    return f"{before} Its true value, computed in exact arithmetic ({gathered.precision} bits), is {true}."

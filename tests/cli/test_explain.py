@@ -97,7 +97,8 @@ def test_json() -> None:
     assert found["findings"][0]["evidence"]["nodes"] == 60
     assert found["proof"]["holds"] is True
     assert found["proof"]["comparison"]["b"]["nodes"] == found["proof"]["predicted"]["nodes"] == 14
-    assert found["proof"]["gathered"]["A"]["contributions"] == 31
+    gone = found["proof"]["gathered"]["A"]
+    assert (gone["contributions"], gone["truth"], gone["is_zero"], gone["unknown"]) == (31, 0.0, True, None)
     assert found["time"]["backward"]["median"] > 0
     assert found["nodes"] == 76
 
