@@ -20,7 +20,7 @@ from graphlens.analyses.growth import (
 )
 from graphlens.analyses.sweep_points import Sweep, is_numeric
 from graphlens.graph import printable
-from graphlens.units import significant
+from graphlens.views.growth_report import amount_text
 from graphlens.views.plotting import COLOURS, LINES, MARKERS, file_of, plain, prefixed, settings, ticks
 
 # Each panel: its y axis, and its quantities; the first is drawn with full markers, the second with hollow ones.
@@ -62,10 +62,11 @@ def _described(sweep: Sweep, found: Sequence[Series]) -> str:
         if one.quantity in {quantity for panel in _PANELS for quantity in panel[2]}:
             name = " against ".join(sweep.names) if one.side is None else sweep.names[one.side]
             where = "".join(f", {key} = {x_text(value)}" for key, value in one.where.items())
-            ends = f"from {significant(one.ys[0], 3)} at {one.over} = {x_text(one.xs[0])}"
-            last = f" to {significant(one.ys[-1], 3)} at {x_text(one.xs[-1])}" if len(one.xs) > 1 else ""
-            unit = f" ({one.quantity.unit})" if one.quantity.unit else ""
-            sentences.append(f"{name}{where}: {one.quantity.label}{unit} {ends}{last}.")
+            first, last = (amount_text(y, one.quantity.unit) for y in (one.ys[0], one.ys[-1]))
+            ends = f"{first} at {one.over} = {x_text(one.xs[0])}"
+            if len(one.xs) > 1:
+                ends = f"from {ends} to {last} at {x_text(one.xs[-1])}"
+            sentences.append(f"{name}{where}: {one.quantity.label} {ends}.")
     return printable(" ".join(sentences))
 
 

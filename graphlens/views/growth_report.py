@@ -325,7 +325,8 @@ def _name(law: Law, names: tuple[str, ...]) -> str:
 
 def _remark(law: Law, names: tuple[str, ...]) -> str:
     if law.constant is not None and law.constant != 0:
-        return f"{_name(law, names)}: constant, {_amount(law.constant, law.quantity.unit)} at all {law.points} points."
+        amount = amount_text(law.constant, law.quantity.unit)
+        return f"{_name(law, names)}: constant, {amount} at all {law.points} points."
     return f"{_name(law, names)}: {law.note}."
 
 
@@ -342,7 +343,8 @@ def r_squared_text(share: float) -> str:
 
 
 def _exact_cells(law: Law, line: Line) -> tuple[str, ...]:
-    return (_amount(line.slope, law.quantity.unit), _amount(line.intercept, law.quantity.unit), str(line.points))
+    unit = law.quantity.unit
+    return (amount_text(line.slope, unit), amount_text(line.intercept, unit), str(line.points))
 
 
 def _line_cells(law: Law, line: Line) -> tuple[str, ...]:
@@ -379,7 +381,7 @@ def exact_text(line: Line, over: str) -> str:
     return f"{factor}{over}{rest} exactly"
 
 
-def _amount(value: float, unit: str) -> str:
+def amount_text(value: float, unit: str) -> str:
     """A number with its unit; counts of bytes stay whole where they are."""
     if unit == "s":
         return seconds_text(value)

@@ -16,7 +16,7 @@ from tests.views.test_error_plot import accuracy, loop
 from tests.views.test_growth_plot import pair
 
 PLOTS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "growth": (lambda: plot_growth(pair(10, 100), "svg"), "wasteful: nodes (nodes) from 45 at n = 10 to 315 at 100."),
+    "growth": (lambda: plot_growth(pair(10, 100), "svg"), "wasteful: nodes from 45 nodes at n = 10 to 315 nodes"),
     "curve": (lambda: plot_curve(FLAT, "svg", title="soft"), "No derivative comes from autograd at -1 to 1."),
     "errors": (lambda: plot_errors(accuracy(loop()), "svg", title="e"), "an error of 3.1e-11 at the end"),
 }
