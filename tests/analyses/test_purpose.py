@@ -10,7 +10,8 @@ from tests.analyses.test_connectivity import PLAIN, Run
 
 def level(
     name: str, *, recorded: bool = True, join: str = "torch.sub", head: bool = False, elsewhere: bool = False,
-    trained_input: bool = False, same_data: bool = False, average: bool = False,
+    trained_input: bool = False, same_data: bool = False, average: bool = False, returned: bool = False,
+    fed_part: bool = False,
 ) -> Finding:  # fmt: skip
     """A net whose weight is lost by a detach, or in a block, meets the result of a trained one of other shapes."""
     run = Run()
@@ -29,9 +30,10 @@ def level(
     if head:
         cut = run.call("torch.nn.functional.linear", cut, last)
     mine = run.call("torch.mul", mine, run.call("torch.nn.functional.linear", mine, last) if elsewhere else mine)
+    if fed_part:
+        mine = run.call("torch.mul", mine, run.leaf(f"{name}.bias", shape=(3,)))
     end = run.call("torch.sum", run.call(join, mine, cut))
-    ops = [("SumBackward0", ["net.weight"])]
-    found = run.seen(end, graph=run.graph(*ops))
+    found = run.seen(end, *[cut] * returned, graph=run.graph(("SumBackward0", ["net.weight"])))
     return next(item for item in found.findings if item.code == "GL101")
 
 
@@ -60,6 +62,16 @@ def test_what_is_only_added_is_a_fault_under_any_name() -> None:
         assert level(name, recorded=False, join="torch.add").level == "error"
         assert level(name, recorded=False, join="torch.mul").level == "info" or name == "ema"
         assert level(name, recorded=False, join="torch.add", average=True).level == "info"
+
+
+def test_what_is_returned_besides_is_for_somebody() -> None:
+    assert level("teacher", recorded=False, join="torch.add", returned=True).level == "info"
+
+
+def test_a_module_that_is_trained_in_part_does_not_stand_still() -> None:
+    for name in ("teacher", "ref_model", "net_b"):
+        assert level(name, recorded=False, same_data=True).level == "info"
+        assert level(name, recorded=False, same_data=True, fed_part=True).level == "error"
 
 
 def test_trained_weights_are_applied_to_features() -> None:

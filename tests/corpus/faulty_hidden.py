@@ -141,9 +141,10 @@ def tensor_is_built_on_the_storage_of_another():
 def storage_is_kept_and_set_later():
     class Stored(Two):
         def forward(self, x):
-            memory = self.encoder(x).untyped_storage()  # <- fault
+            activations = self.encoder(x)
+            memory = activations.untyped_storage()  # <- fault
             h = torch.empty(0)
-            h.set_(memory, 0, (3, 4), (4, 1))  # <- near
+            h.set_(memory, 0, (3, 4), (4, 1))
             return self.head(h).mean()
 
     return Subject(Stored(), [torch.randn(3, 4)])
