@@ -135,6 +135,8 @@ def _makers(recorder: Recorder) -> list[_StandIn]:
     set_tensor = torch._C.TensorBase.set_
 
     def recorded_set(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not torch._C._len_torch_function_stack():  # inside a call that is recorded itself, as copy.deepcopy
+            return set_tensor(self, *args, **kwargs)
         return recorded(set_tensor, self, *args, **kwargs)
 
     return [

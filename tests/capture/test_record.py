@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import subprocess
 import sys
@@ -815,3 +816,18 @@ def test_the_graph_of_a_lesson_is_the_same_with_the_recorder() -> None:
         node[:9] for node in seen.nodes if node.kind != "leaf"
     ]
     assert plain.edges == seen.edges
+
+
+def test_a_storage_that_is_set_is_recorded_but_not_inside_another_call() -> None:
+    source = x(4)
+
+    recorder = recorded(lambda x: torch.empty(0).set_((x * 2).untyped_storage(), 0, (4,)), source)
+    assert [step.function for step in recorder.steps] == [
+        "torch.empty", "Tensor.mul", "Tensor.untyped_storage", "Tensor.set_",
+    ]  # fmt: skip
+    made, read = recorder.steps[1].outputs, recorder.steps[2]
+    assert read.inputs == made
+    assert read.outputs[0] in recorder.steps[3].inputs
+
+    recorder = recorded(lambda x: copy.deepcopy(x) * 2, source)
+    assert [step.function for step in recorder.steps] == ["Tensor.__deepcopy__", "Tensor.mul"]

@@ -192,6 +192,36 @@ def half_of_a_frozen_looking_tower_is_trained():
     return Subject(Halves(), [torch.randn(3, 4), torch.randn(3, 4)])
 
 
+@faulty("GL101", lost=("deep.0.weight", "deep.0.bias", "deep.2.weight", "deep.2.bias"), mechanism="a part of a sum")
+def deep_part_of_an_answer_is_left_in_a_block():
+    class WideAndDeep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.deep = nn.Linear(4, 3), mlp(4, 8, 3)
+
+        def forward(self, x, y):
+            with torch.no_grad():  # <- near
+                crossed = self.deep(x)  # <- fault
+            return F.cross_entropy(self.wide(x) + crossed, y)
+
+    return Subject(WideAndDeep(), [torch.randn(3, 4), torch.tensor([0, 2, 1])])
+
+
+@faulty("GL101", lost=("reference_head.weight", "reference_head.bias"), mechanism="a head on trained features")
+def reference_head_stands_on_a_trained_body():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = mlp(4, 6)
+            self.head, self.reference_head = nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x):
+            hidden = self.body(x).tanh()
+            return F.mse_loss(self.head(hidden), self.reference_head(hidden).detach())  # <- fault
+
+    return Subject(Heads(), [torch.randn(3, 4)])
+
+
 # Begun as a copy
 
 

@@ -107,13 +107,15 @@ def _level(head: str, has_leader: bool, alike: bool, updated: bool, judged: bool
     if has_leader and _FOLLOWERS.search(word):
         if purpose.feature:
             return _AMISS
-        if whole or _PLAIN.search(word):
-            return _SURE
-        return _UNSURE if purpose.apart else _AMISS
+        if not purpose.apart:
+            return _AMISS
+        return _SURE if whole or _PLAIN.search(word) else _UNSURE
     if purpose.feature:
         # As the generator's images are judged in the discriminator's step, beside those of the data.
         return _SURE if whole and purpose.shared and not has_leader else _AMISS
-    return _SURE if whole and (_FOLLOWERS.search(word) or purpose.same_data or judged) else _AMISS
+    # A teacher's answer is compared with the student's, and not added to it as a part of one answer.
+    aim = purpose.same_data and not purpose.part
+    return _SURE if whole and (_FOLLOWERS.search(word) or aim or judged) else _AMISS
 
 
 def _is_follower(leaves: Leaves, name: str, following: Collection[str]) -> bool:

@@ -24,6 +24,7 @@ _LINEAR = frozenset(
                  "__mul__", "__rmul__", "__imul__", "__truediv__", "__itruediv__", "__neg__", "__getitem__", "__rsub__",
                  "__sub__", "sub")
 )  # fmt: skip
+_CUT, _JOINED = 1, 2  # what depends on the cut value alone, and together with something that is trained
 _MOST_DATA = 64  # tensors of data that are told apart
 
 
@@ -33,6 +34,7 @@ class Purpose(NamedTuple):
     Attributes:
         idle: it is only added to what is differentiated, so that no gradient depends on it. What a
             loss aims at does not go that way.
+        part: it is added to something that is trained.
         feature: a trained weight is applied to it or to what was made with it, as to a layer's
             output. What a loss aims at meets no weight.
         shared: every such weight is applied to something else as well, as a discriminator's are.
@@ -44,12 +46,20 @@ class Purpose(NamedTuple):
     """
 
     idle: bool
+    part: bool
     feature: bool
     shared: bool
     unrecorded: bool
     apart: bool
     same_data: bool
     through: frozenset[str]
+
+
+class _Sums(NamedTuple):
+    """Whether a value is `only` added to others, all the way; and whether it is at `first`."""
+
+    only: bool
+    first: bool
 
 
 class Purposes:
@@ -67,7 +77,7 @@ class Purposes:
             cut: numbers of steps, in forward order.
             lost: the values of the leaves that lose their last path there.
         """
-        spoilt, weights, idle, through = self._followed(cut)
+        spoilt, weights, sums, through = self._followed(cut)
         elsewhere = any(
             spoilt[end.value]
             for end in (*self._facts.seen.ends, *self._facts.seen.outputs)
@@ -80,7 +90,8 @@ class Purposes:
             for value in values_read(self._steps[number]):
                 own_data |= self._data[value]
         return Purpose(
-            idle and reaches and not elsewhere,
+            sums.only and reaches and not elsewhere,
+            sums.first,
             bool(weights),
             bool(weights) and shared,
             self._recorded.isdisjoint(lost),
@@ -89,20 +100,20 @@ class Purposes:
             frozenset(leaf.name for leaf in self._facts.lost if leaf.value in through and leaf.value not in lost),
         )
 
-    def _followed(self, cut: Sequence[int]) -> tuple[bytearray, set[int], bool, set[int]]:
-        """What depends on the cut value; weights that are applied to it; whether it is only added; what is read too."""
+    def _followed(self, cut: Sequence[int]) -> tuple[bytearray, set[int], _Sums, set[int]]:
+        """What depends on the cut value, the weights that are applied to it, how it is added, and what is read too."""
         spoilt = bytearray(len(self._flags))
         cutting = set(cut)
         weights: set[int] = set()
         beside: set[int] = set()
-        idle = True
+        only, first = True, False
         for number in range(cut[0], len(self._steps)):
             step = self._steps[number]
             made = [value for value in step.outputs if value not in step.inputs]
             reads = (*values_read(step), *step.written)
             if number in cutting:
                 for value in made:
-                    spoilt[value] = 1
+                    spoilt[value] = _CUT
                 continue
             if not any(spoilt[value] for value in reads):
                 continue
@@ -110,10 +121,11 @@ class Purposes:
             joined = step.grad and any(self._on_path[value] for value in step.outputs)
             if joined:
                 weights.update(self._weights[value] for value in reads if value in self._weights)
-                idle &= _only_adds(step, reads)
+                only &= _only_adds(step, reads)
+                first |= step.function in _SUMS and any(spoilt[value] == _CUT for value in reads)
             for value in made:
-                spoilt[value] = 1
-        return spoilt, weights, idle, beside
+                spoilt[value] = _JOINED if joined else _CUT
+        return spoilt, weights, _Sums(only, first), beside
 
     def _applied_to_others(self, spoilt: bytearray, weights: Collection[int]) -> tuple[bool, int]:
         """Whether each weight is applied to something else too; and the data that trained weights are applied to."""
