@@ -190,7 +190,7 @@ class _Writer:
         if call.random and base in _FILLING:
             # In place, because the numbers fall into memory in its order, which another call would not keep.
             return f"{args[0]}.clone().{_FILLING[base]}({', '.join(args[1:])})", False
-        if base in _INFIX and len(args) == 2 and not kwargs:
+        if base in _INFIX and len(args) == 2 and not kwargs and not _keeps_no_number(call):
             return f"{args[0]} {_INFIX[base]} {args[1]}", False
         if base == "neg":
             return f"-{args[0]}", False
@@ -201,7 +201,8 @@ class _Writer:
             return f"{args[0]}.{_CALLED.get(base, base)}({', '.join([*args[1:], *named])})", False
         if base in _CALLED:
             return f"{_CALLED[base]}({', '.join([*args, *named])})", False
-        if call.function.namespace == "aten" and callable(getattr(torch, base, None)):
+        is_common = call.function.namespace == "aten" and callable(getattr(torch, base, None))
+        if is_common and not _keeps_no_number(call):
             return f"torch.{base}({', '.join([*args, *named])})", False
         overload = call.function._overloadname
         return f"torch.ops.{call.function.namespace}.{base}.{overload}({', '.join([*args, *named])})", False
@@ -246,6 +247,11 @@ class _Writer:
         self.written_constants.append(
             f"{self._name(value, 'CONSTANT')} = torch.tensor({numbers}, dtype={tensor.dtype})"
         )
+
+
+def _keeps_no_number(call: Call) -> bool:
+    """Whether it is of the forms that C++ calls: Python's own keep the number for backward, as a tensor."""
+    return call.function in (aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar)
 
 
 def _is_default(value: Any) -> bool:

@@ -43,6 +43,9 @@ def assert_is_the_program(proof: Proof) -> None:
     assert comparison.a.graph is not None
     assert comparison.b.graph is not None
     assert len(comparison.a.graph) == len(comparison.b.graph)
+    assert comparison.stats_a is not None
+    assert comparison.stats_b is not None
+    assert comparison.stats_a.total.storage_bytes == comparison.stats_b.total.storage_bytes
     for row in (*comparison.outputs, *comparison.gradients):
         assert row.a == row.b
         assert row.a == "none" or row.max_abs == 0.0, row

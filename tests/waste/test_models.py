@@ -107,3 +107,5 @@ def test_the_model_without_what_is_claimed_computes_the_same(make: Make) -> None
     assert proof.comparison.b.graph is not None
     assert proof.prediction is not None
     assert len(proof.comparison.b.graph) == proof.prediction.nodes == looked.result.left < looked.nodes
+    assert proof.comparison.stats_b is not None
+    assert proof.comparison.stats_b.total.storage_bytes == proof.prediction.storage_bytes
