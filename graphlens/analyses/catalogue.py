@@ -6,13 +6,32 @@ from typing import NamedTuple
 
 
 class Page(NamedTuple):
-    """What a code stands for, how it is found, and the change that mends it, `before` and `after`."""
+    """What a code stands for, how it is found, and the change that mends it, `before` and `after`.
+
+    `cases` are those that it knows, where there is a table of them.
+    """
 
     title: str
     level: str
     text: str
     before: str
     after: str
+    cases: tuple[str, ...] = ()
+
+
+def page_of(code: str) -> Page:
+    """The page on a code, with its cases.
+
+    Raises:
+        KeyError: there is no such code.
+    """
+    page = PAGES[code]
+    if code == "GL202":
+        # Not at the top: the rules' package reads findings, which read this module.
+        from graphlens.analyses.redundancy.cancelling import pairs_told
+
+        page = page._replace(cases=tuple(pairs_told()))
+    return page
 
 
 PAGES: dict[str, Page] = {

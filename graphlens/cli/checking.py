@@ -44,7 +44,7 @@ def check(
     again from the same state, at most 29 times; after that everything is as one run leaves it.
     Exit code 1 if there is a finding of level error.
     """
-    from graphlens.analyses.catalogue import PAGES, matches
+    from graphlens.analyses.catalogue import PAGES, matches, page_of
     from graphlens.views.check_report import check_report, page_report
 
     own = [code for code in PAGES if matches(code, ("GL1",))]
@@ -56,7 +56,7 @@ def check(
     if explain is not None:
         if target is not None:
             raise click.UsageError("--explain takes no TARGET; it prints the page on one code")
-        click.echo(page_report(explain.upper(), PAGES[explain.upper()], **page()), nl=False)
+        click.echo(page_report(explain.upper(), page_of(explain.upper()), **page()), nl=False)
         return
     if target is None:
         raise click.UsageError("Missing argument 'TARGET'.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from graphlens.analyses.catalogue import PAGES, page_of
 from graphlens.analyses.findings import Finding
 from graphlens.proof.prove import prove
 from tests.waste.cases import Case, Forward, look_into
@@ -161,12 +162,31 @@ def test_equal_numbers_by_chance_are_not_equal_values() -> None:
     assert found(case) == []
 
 
+def test_the_page_lists_the_rules_that_there_are() -> None:
+    from graphlens.analyses.redundancy.rules import RULES
+
+    names = {rule.name for rules in RULES.values() for rule in rules}
+    assert set(page_of("GL202").cases) == names - {"view and view"}
+    assert len(names) > 25
+    assert page_of("GL201") is PAGES["GL201"]
+
+
+def test_the_rule_is_named_as_on_the_page() -> None:
+    (finding,) = found(Case(lambda x, w: (((x + w) - w).tanh() * w).sum(), TWO), "GL202")
+    assert finding.evidence["rule"] == "add and sub"
+    assert finding.evidence["rule"] in page_of("GL202").cases
+
+
 def test_a_false_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that says that sin undoes cos finds nothing: the numbers speak against it."""
     from graphlens.analyses.redundancy import rules
 
-    wrong = {**rules._RULES, "sin": (rules._pair("cos", "cos and sin"),), "relu": (rules._pair("abs", "abs and relu"),)}
-    monkeypatch.setattr(rules, "_RULES", wrong)
+    wrong = {
+        **rules.RULES,
+        "sin": (rules.Rule("cos and sin", rules._pair("cos")),),
+        "relu": (rules.Rule("abs and relu", rules._pair("abs")),),
+    }
+    monkeypatch.setattr(rules, "RULES", wrong)
 
     assert found(Case(lambda x, w: (x.cos().sin() * w).sum(), TWO), "GL202") == []
     # With positive numbers it holds, and for no others.

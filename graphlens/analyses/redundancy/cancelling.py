@@ -8,9 +8,15 @@ from graphlens.analyses.findings import Finding
 from graphlens.analyses.listing import Step
 from graphlens.analyses.redundancy.known import Undone
 from graphlens.analyses.redundancy.numbering import Equalities
+from graphlens.analyses.redundancy.rules import rule_names
 from graphlens.analyses.redundancy.telling import FREE, Telling, nodes_of, times
 
 _UNTOLD = frozenset(("view and view",))  # every reshape to and fro inside of torch's own functions is one
+
+
+def pairs_told() -> list[str]:
+    """The names of the rules that GL202 goes by."""
+    return [name for name in rule_names() if name not in _UNTOLD]
 
 
 def cancelling_findings(found: Equalities, gone: Set[int], telling: Telling) -> Iterator[Finding]:

@@ -27,12 +27,20 @@ class Undone(NamedTuple):
     """A step gives back `value`; `steps` undo one another, the last one is the step itself.
 
     `matrix` is what is inverted, where that is a matrix: the rounding grows with its condition.
+    `rule` is the name of the rule that says so.
     """
 
-    rule: str
     value: int
     steps: tuple[Step, ...]
     matrix: int | None = None
+    rule: str = ""
 
 
-Rule = Callable[[Step, Known], "Undone | None"]
+Look = Callable[[Step, Known], "Undone | None"]
+
+
+class Rule(NamedTuple):
+    """A rule for the step that undoes: its name, first what is done and then what undoes it, and how it looks."""
+
+    name: str
+    look: Look

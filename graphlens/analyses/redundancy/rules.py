@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphlens.analyses.listing import Step
-from graphlens.analyses.redundancy.known import Known, Rule, Undone
+from graphlens.analyses.redundancy.known import Known, Look, Rule, Undone
 from graphlens.analyses.redundancy.rules_places import TAKING, put_back, reordered
 
 PRODUCTS = ("mv", "mm", "bmm")
@@ -17,12 +17,12 @@ PRODUCTS = ("mv", "mm", "bmm")
 
 def undone(step: Step, known: Known) -> Undone | None:
     """The first rule that fits; the value has the step's shape and dtype."""
-    for rule in _RULES.get(step.op, ()):
-        found = rule(step, known)
+    for name, look in RULES.get(step.op, ()):
+        found = look(step, known)
         if found is not None and step.outputs[0] is not None:
             value, result = (known.listing.values[number] for number in (found.value, step.outputs[0]))
             if value.shape == result.shape and value.dtype == result.dtype:
-                return found
+                return found._replace(rule=name)
     return None
 
 
@@ -36,7 +36,7 @@ def _inverse_product(step: Step, known: Known) -> Undone | None:
         partner, value = inner.inputs if is_left else reversed(inner.inputs)
         inverted = _is_inverse(matrix, partner, known)
         if inverted is not None:
-            return Undone("inverse and product", value, (inner, step), inverted)
+            return Undone(value, (inner, step), inverted)
     return None
 
 
@@ -51,7 +51,7 @@ def _is_inverse(one: int, other: int, known: Known) -> int | None:
 
 def _inverse_twice(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], "linalg_inv_ex")
-    return Undone("inverse of the inverse", inner.inputs[0], (inner, step), inner.inputs[0]) if inner else None
+    return Undone(inner.inputs[0], (inner, step), inner.inputs[0]) if inner else None
 
 
 def _solve(step: Step, known: Known) -> Undone | None:
@@ -59,7 +59,7 @@ def _solve(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[1], *PRODUCTS)
     if inner is None or step.numbers.get("left") is False or inner.inputs[0] != step.inputs[0]:
         return None
-    return Undone("solve and product", inner.inputs[1], (inner, step), step.inputs[0])
+    return Undone(inner.inputs[1], (inner, step), step.inputs[0])
 
 
 def _product_of_solution(step: Step, known: Known) -> Undone | None:
@@ -67,24 +67,24 @@ def _product_of_solution(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[1], "_linalg_solve_ex")
     if inner is None or inner.numbers.get("left") is False or inner.inputs[0] != step.inputs[0]:
         return None
-    return Undone("product and solve", inner.inputs[1], (inner, step), step.inputs[0])
+    return Undone(inner.inputs[1], (inner, step), step.inputs[0])
 
 
-def _pair(inner_op: str, name: str) -> Rule:
+def _pair(inner_op: str) -> Look:
     """outer(inner(x)) is x: both have one tensor and nothing else."""
 
     def rule(step: Step, known: Known) -> Undone | None:
         inner = known.maker(step.inputs[0], inner_op)
         if inner is None or len(inner.inputs) != 1 or len(step.inputs) != 1:
             return None
-        return Undone(name, inner.inputs[0], (inner, step))
+        return Undone(inner.inputs[0], (inner, step))
 
     return rule
 
 
 def _square_of_root(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], "sqrt")
-    return Undone("root and square", inner.inputs[0], (inner, step)) if inner and step.numbers.get(1) == 2 else None
+    return Undone(inner.inputs[0], (inner, step)) if inner and step.numbers.get(1) == 2 else None
 
 
 _POSITIVE = ("exp", "sigmoid", "softplus", "abs", "relu", "_softmax")
@@ -94,23 +94,19 @@ def _root_of_square(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], "pow")
     if inner is None or inner.numbers.get(1) != 2 or known.maker(inner.inputs[0], *_POSITIVE) is None:
         return None
-    return Undone("square and root", inner.inputs[0], (inner, step))
+    return Undone(inner.inputs[0], (inner, step))
 
 
-def _layout(name: str) -> Rule:
+def _layout(step: Step, known: Known) -> Undone | None:
     """Two moves of dimensions that together move none."""
-
-    def rule(step: Step, known: Known) -> Undone | None:
-        inner = known.maker(step.inputs[0], "t", "transpose", "permute")
-        if inner is None:
-            return None
-        rank = len(known.shape(inner.inputs[0]))
-        first, second = _order(inner, rank), _order(step, rank)
-        if first is None or second is None or [first[k] for k in second] != list(range(rank)):
-            return None
-        return Undone(name, inner.inputs[0], (inner, step))
-
-    return rule
+    inner = known.maker(step.inputs[0], "t", "transpose", "permute")
+    if inner is None:
+        return None
+    rank = len(known.shape(inner.inputs[0]))
+    first, second = _order(inner, rank), _order(step, rank)
+    if first is None or second is None or [first[k] for k in second] != list(range(rank)):
+        return None
+    return Undone(inner.inputs[0], (inner, step))
 
 
 def _order(step: Step, rank: int) -> list[int] | None:
@@ -130,7 +126,7 @@ def _order(step: Step, rank: int) -> list[int] | None:
 
 def _flipped(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], "flip")
-    return Undone("flip and flip", inner.inputs[0], (inner, step)) if inner and inner.numbers == step.numbers else None
+    return Undone(inner.inputs[0], (inner, step)) if inner and inner.numbers == step.numbers else None
 
 
 def _rolled(step: Step, known: Known) -> Undone | None:
@@ -141,10 +137,10 @@ def _rolled(step: Step, known: Known) -> Undone | None:
     if not isinstance(there, (list, tuple)) or not isinstance(back, (list, tuple)):
         return None
     undoes = [-k for k in there] == list(back)
-    return Undone("roll and roll", inner.inputs[0], (inner, step)) if undoes else None
+    return Undone(inner.inputs[0], (inner, step)) if undoes else None
 
 
-def _opposite(outer: str, inner_op: str) -> Rule:
+def _opposite(outer: str, inner_op: str) -> Look:
     """(x + c) − c and the like, for a tensor c or a number."""
 
     def rule(step: Step, known: Known) -> Undone | None:
@@ -159,7 +155,7 @@ def _opposite(outer: str, inner_op: str) -> Rule:
                 if place and inner_op not in ("add", "mul"):
                     continue
                 if other is not None and _operand(inner, place) == other and "rounding_mode" not in inner.numbers:
-                    return Undone(f"{inner_op} and {outer}", kept, (inner, step))
+                    return Undone(kept, (inner, step))
         return None
 
     return rule
@@ -191,17 +187,17 @@ def _cast(step: Step, known: Known) -> Undone | None:
         return None
     values = known.listing.values
     narrow, wide = values[inner.inputs[0]].dtype, values[step.inputs[0]].dtype
-    return Undone("cast and back", inner.inputs[0], (inner, step)) if wide in _WIDER.get(narrow, set()) else None
+    return Undone(inner.inputs[0], (inner, step)) if wide in _WIDER.get(narrow, set()) else None
 
 
 def _view(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], "view", "_unsafe_view", "unsqueeze", "squeeze", "reshape")
     if inner is None or known.shape(inner.inputs[0]) != known.shape(step.outputs[0] or 0):
         return None
-    return Undone("view and view", inner.inputs[0], (inner, step))
+    return Undone(inner.inputs[0], (inner, step))
 
 
-def _joined(cut: Sequence[str], name: str) -> Rule:
+def _joined(*cut: str) -> Look:
     """All parts of a tensor put together again in their order."""
 
     def rule(step: Step, known: Known) -> Undone | None:
@@ -210,7 +206,7 @@ def _joined(cut: Sequence[str], name: str) -> Rule:
             return None
         if _dimension(step) != _dimension(inner):
             return None
-        return Undone(name, inner.inputs[0], (inner, step))
+        return Undone(inner.inputs[0], (inner, step))
 
     return rule
 
@@ -220,38 +216,55 @@ def _dimension(step: Step) -> object:
     return step.numbers.get(place, step.numbers.get("dim", 0))
 
 
-_RULES: dict[str, Sequence[Rule]] = {
-    **dict.fromkeys(PRODUCTS, (_inverse_product, _product_of_solution)),
-    "linalg_inv_ex": (_inverse_twice,),
-    "_linalg_solve_ex": (_solve,),
-    "log": (_pair("exp", "exp and log"),),
-    "exp": (_pair("log", "log and exp"),),
-    "expm1": (_pair("log1p", "log1p and expm1"),),
-    "log1p": (_pair("expm1", "expm1 and log1p"),),
-    "tanh": (_pair("atanh", "atanh and tanh"),),
-    "atanh": (_pair("tanh", "tanh and atanh"),),
-    "logit": (_pair("sigmoid", "sigmoid and logit"),),
-    "neg": (_pair("neg", "neg and neg"),),
-    "reciprocal": (_pair("reciprocal", "reciprocal twice"),),
-    "_conj": (_pair("_conj", "conj and conj"),),
-    "pow": (_square_of_root,),
-    "sqrt": (_root_of_square,),
-    "t": (_layout("transposed twice"),),
-    "transpose": (_layout("transposed twice"),),
-    "permute": (_layout("permuted and back"),),
-    "flip": (_flipped,),
-    "roll": (_rolled,),
-    "add": (_opposite("add", "sub"),),
-    "sub": (_opposite("sub", "add"),),
-    "mul": (_opposite("mul", "div"),),
-    "div": (_opposite("div", "mul"),),
-    "_to_copy": (_cast,),
-    **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze", "reshape"), (_view,)),
-    **dict.fromkeys(TAKING, (reordered,)),
-    "index_put": (put_back("index"),),
-    "scatter": (put_back("gather"),),
-    "slice_scatter": (put_back("slice"),),
-    "select_scatter": (put_back("select"),),
-    "cat": (_joined(("split", "split_with_sizes"), "cut and joined"),),
-    "stack": (_joined(("unbind",), "unbound and stacked"),),
-}  # fmt: skip
+_VIEW = Rule("view and view", _view)
+_TRANSPOSED = Rule("transposed twice", _layout)
+_REORDERED = Rule("reordered and back", reordered)
+
+
+def _put_back(taken_by: str) -> tuple[Rule]:
+    return (Rule("taken out and put back", put_back(taken_by)),)
+
+
+# By the op that undoes. The names are what the page on GL202 lists, and what a finding's evidence says.
+RULES: dict[str, Sequence[Rule]] = {
+    **dict.fromkeys(
+        PRODUCTS, (Rule("inverse and product", _inverse_product), Rule("solve and product", _product_of_solution))
+    ),
+    "linalg_inv_ex": (Rule("inverse of the inverse", _inverse_twice),),
+    "_linalg_solve_ex": (Rule("product and solve", _solve),),
+    "log": (Rule("exp and log", _pair("exp")),),
+    "exp": (Rule("log and exp", _pair("log")),),
+    "expm1": (Rule("log1p and expm1", _pair("log1p")),),
+    "log1p": (Rule("expm1 and log1p", _pair("expm1")),),
+    "tanh": (Rule("atanh and tanh", _pair("atanh")),),
+    "atanh": (Rule("tanh and atanh", _pair("tanh")),),
+    "logit": (Rule("sigmoid and logit", _pair("sigmoid")),),
+    "neg": (Rule("neg and neg", _pair("neg")),),
+    "reciprocal": (Rule("reciprocal twice", _pair("reciprocal")),),
+    "_conj": (Rule("conj and conj", _pair("_conj")),),
+    "pow": (Rule("root and square", _square_of_root),),
+    "sqrt": (Rule("square and root", _root_of_square),),
+    "t": (_TRANSPOSED,),
+    "transpose": (_TRANSPOSED,),
+    "permute": (Rule("permuted and back", _layout),),
+    "flip": (Rule("flip and flip", _flipped),),
+    "roll": (Rule("roll and roll", _rolled),),
+    "add": (Rule("sub and add", _opposite("add", "sub")),),
+    "sub": (Rule("add and sub", _opposite("sub", "add")),),
+    "mul": (Rule("div and mul", _opposite("mul", "div")),),
+    "div": (Rule("mul and div", _opposite("div", "mul")),),
+    "_to_copy": (Rule("cast and back", _cast),),
+    **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze", "reshape"), (_VIEW,)),
+    **dict.fromkeys(TAKING, (_REORDERED,)),
+    "index_put": _put_back("index"),
+    "scatter": _put_back("gather"),
+    "slice_scatter": _put_back("slice"),
+    "select_scatter": _put_back("select"),
+    "cat": (Rule("cut and joined", _joined("split", "split_with_sizes")),),
+    "stack": (Rule("unbound and stacked", _joined("unbind")),),
+}
+
+
+def rule_names() -> list[str]:
+    """Each name once, in the order of the table."""
+    return list(dict.fromkeys(rule.name for rules in RULES.values() for rule in rules))

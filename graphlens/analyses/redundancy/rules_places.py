@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphlens.analyses.listing import Step
-from graphlens.analyses.redundancy.known import Known, Rule, Undone
+from graphlens.analyses.redundancy.known import Known, Look, Undone
 
 TAKING = ("index", "index_select", "gather")
 
@@ -13,10 +13,10 @@ def reordered(step: Step, known: Known) -> Undone | None:
     inner = known.maker(step.inputs[0], step.op)
     if inner is None or inner.attributes != step.attributes or len(step.inputs) < 2:
         return None
-    return Undone("reordered and back", inner.inputs[0], (inner, step))
+    return Undone(inner.inputs[0], (inner, step))
 
 
-def put_back(taken_by: str) -> Rule:
+def put_back(taken_by: str) -> Look:
     """x with some of its own entries written over themselves."""
 
     def rule(step: Step, known: Known) -> Undone | None:
@@ -25,7 +25,7 @@ def put_back(taken_by: str) -> Rule:
         if inner is None or inner.inputs[0] != step.inputs[0] or _numbers(inner) != _numbers(step):
             return None
         places = step.inputs[1:source]
-        return Undone("taken out and put back", inner.inputs[0], (inner, step)) if inner.inputs[1:] == places else None
+        return Undone(inner.inputs[0], (inner, step)) if inner.inputs[1:] == places else None
 
     return rule
 
