@@ -19,7 +19,10 @@ def attribute(study: Study, target: Target, weights: Doubles | None = None) -> A
     Args:
         weights: of the result's entries, for another functional than the error's own direction.
     """
+    own_direction = weights is None
     if weights is None:
+        if target.value in study.attributed:
+            return study.attributed[target.value]
         words, _, total = study.along_error(target)
         adjoint = study.adjoint(target)
     else:
@@ -41,7 +44,10 @@ def attribute(study: Study, target: Target, weights: Doubles | None = None) -> A
             contributions[place] += term
     for name, count in study.sensitivities.uncovered.items():
         unmeasured[name] += count
-    return Attribution(words, total, contributions, dict(unmeasured))
+    found = Attribution(words, total, contributions, dict(unmeasured))
+    if own_direction:
+        study.attributed[target.value] = found
+    return found
 
 
 def _term(weights: Doubles, error: Doubles) -> float:

@@ -72,7 +72,7 @@ def best_reference(
         notes.append(f"the run is in float64 itself: another one in float64 shows nothing; {_INSTEAD['sample']}")
     elif chosen == "float64":
         progress("running in float64 beside it")
-        reference, why = _shadow(tape, targets)
+        reference, why = _shadow(tape, targets, wanted)
         if reference is not None:
             return Choice(reference, False, _sentences(*notes, *why))
         notes += [f"{why[0]}; {_INSTEAD['sample']}"]
@@ -127,9 +127,11 @@ def _late(found: Exact, seconds: float) -> str:
     return f"not in {seconds:,.0f} s, as {op} would take about {needed:,.{0 if needed >= 10 else 1}f} s"
 
 
-def _shadow(tape: Tape, targets: Sequence[Target]) -> tuple[ShadowReference | None, list[str]]:
+def _shadow(
+    tape: Tape, targets: Sequence[Target], wanted: Collection[int]
+) -> tuple[ShadowReference | None, list[str]]:
     """A shadow run that knows at least one target, with what it does not know; or why there is none."""
-    shadow = in_float64(tape)
+    shadow = in_float64(tape, wanted={*(target.value for target in targets), *wanted})
     unknown = [target for target in targets if target.value in shadow.tainted]
     why = f"float64 does not cover {_calls(shadow.uncovered)}"
     if unknown and len(unknown) == len(targets):

@@ -109,12 +109,13 @@ class _Trial:
         """By how much a relative error of a value may come out larger in a result, along the result's own error."""
         result = wide(self.study.tape.tensors[one.target.value]).numpy()
         given = wide(self.study.tape.tensors[value]).numpy()
-        found = amplification(self.study.adjoint(one.target)[value], given, float(np.linalg.norm(result.ravel())))
+        adjoint = self.study.suspected_adjoint(one.target)[value]
+        found = amplification(adjoint, given, float(np.linalg.norm(result.ravel())))
         return found if math.isfinite(found) else None
 
     def _through(self, one: Asked) -> Mapping[int, Doubles]:
         """Per suspected entry its error times what the result makes of it, by ways that pass no later one."""
-        adjoint = self.study.adjoint(one.target)
+        adjoint = self.study.suspected_adjoint(one.target)
         known = {value: error for value in self.masks if (error := self.study.error(value)) is not None}
         rough = {value: adjoint[value] * self.masks[value] for value in known if value in adjoint}
         if math.fsum(float(np.abs(part * known[value]).sum()) for value, part in rough.items()) < FEW * one.total:
@@ -138,7 +139,7 @@ class _Trial:
         return share if math.isfinite(share) else None
 
     def _own(self, one: Asked, mask_of: Callable[[int], Doubles | None]) -> Mapping[int, Doubles]:
-        adjoint = self.study.adjoint(one.target)
+        adjoint = self.study.suspected_adjoint(one.target)
         found = {}
         for place in self.candidate.calls:
             local = self.study.local[place]

@@ -106,7 +106,8 @@ class ShadowReference:
         return doubles_of(self._shadow.values[value]) if self._is_known(value) else None
 
     def _is_known(self, value: int) -> bool:
-        return value not in self._shadow.tainted and is_number(self._shadow.values[value])
+        shadow = self._shadow
+        return value not in shadow.tainted and value not in shadow.forgotten and is_number(shadow.values[value])
 
     def radius(self, value: int) -> float:
         truth = self.truth(value)

@@ -75,7 +75,11 @@ def measure_accuracy(
     loops = carried_values(tape, fold(graph)) if LOOPS in parts else []
     wanted = set[int]().union(*(item.values for item in suspected), *(loop.wanted for loop in loops))
     reference, exactly, notes = best_reference(tape, targets, wanted, method, seconds, tell)
-    study = Study(tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds)
+    made = {value for item in suspected for place in item.calls for value in tape.calls[place].outputs}
+    study = Study(
+        tape, graph, targets, reference, exactly, deadline=time.perf_counter() + seconds,
+        suspected={value for value in made if value is not None},
+    )  # fmt: skip
     found = _held(study, notes, seconds, tell)
     if CAUSES in parts:
         found = _with_causes(found, study, suspected, tell)
@@ -122,9 +126,9 @@ def _with_causes(found: Accuracy, study: Study, suspected: Sequence[Candidate], 
     for place in _worst(quantities, study):
         quantities[place] = replace(quantities[place], attribution=attribute(study, study.targets[place]))
         tell(f"who made the error of {quantities[place].label}")
-    return replace(
-        found, quantities=quantities, suspects=judge(study, suspected), sums=term_sums(study.tape, study.graph)
-    )  # fmt: skip
+    suspects = judge(study, suspected)
+    study.forget_derivatives()
+    return replace(found, quantities=quantities, suspects=suspects, sums=term_sums(study.tape, study.graph))
 
 
 def _with_digits(item: Quantity, found: Significance | None) -> Quantity:

@@ -8,7 +8,7 @@ way: whole numbers, truth values and random numbers are those of the run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,17 +44,21 @@ class Shadow:
         uncovered: ops that could not be run in float64, or differentiated, with the number of calls;
             what they made is what the run had.
         tainted: the values that were computed by way of these: they keep some of the run's rounding.
+        forgotten: the values that nobody wanted and no later call read: they are those of the run.
     """
 
     values: list[torch.Tensor]
     uncovered: Counter[str] = field(default_factory=Counter)
     tainted: set[int] = field(default_factory=set)
+    forgotten: set[int] = field(default_factory=set)
 
 
-def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
+def in_float64(tape: Tape, *, wanted: Collection[int] | None = None, tracked: bool = False) -> Shadow:
     """Run all calls again in float64.
 
     Args:
+        wanted: the values that are kept, all of them if None. The others are forgotten after the last call that
+            reads them: together they take twice as much memory as the run's or more.
         tracked: whether autograd follows every op, so that one value can be differentiated by the others.
             What the program itself detached is followed too: its rounding goes on.
     """
@@ -62,8 +66,9 @@ def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
     values = shadow.values
     for source in tape.sources:
         values[source] = _source(tape.tensors[source], tracked)
+    last = {} if wanted is None else _last_reads(tape, wanted)
     with torch.set_grad_enabled(tracked):
-        for call in tape.calls:
+        for position, call in enumerate(tape.calls):
             made = wide_call(call, [values[number] for number in call.inputs], tracked=tracked)
             fits = made is not None
             for place, number in enumerate(call.outputs):
@@ -80,7 +85,22 @@ def in_float64(tape: Tape, *, tracked: bool = False) -> Shadow:
                 shadow.uncovered[op_name(call)] += 1
             if not fits or not shadow.tainted.isdisjoint(call.inputs):
                 shadow.tainted.update(number for number in call.outputs if number is not None)
+            for number in last.get(position, ()):
+                values[number] = tape.tensors[number]
+                shadow.forgotten.add(number)
     return shadow
+
+
+def _last_reads(tape: Tape, wanted: Collection[int]) -> dict[int, list[int]]:
+    """Per call the values that no later one reads, and that are not wanted."""
+    kept, found = set(wanted), dict[int, list[int]]()
+    for position in range(len(tape.calls) - 1, -1, -1):
+        call = tape.calls[position]
+        done = {number for number in (*call.inputs, *call.outputs) if number is not None and number not in kept}
+        if done:
+            found[position] = sorted(done)
+            kept |= done
+    return found
 
 
 def is_float(tensor: torch.Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from graphlens.accuracy import Op, label
+from graphlens.accuracy import Attribution, Op, label
 from graphlens.capture.tape import Call, Tape
 from graphlens.graph import GradGraph
 from graphlens.numerics.adjoint import Sensitivities
@@ -59,6 +59,8 @@ class Study:
         reference: what is true; None where nothing is known of it.
         exactly: whether the rounding of single ops is measured in exact arithmetic, and not in float64.
         deadline: by `time.perf_counter()`; ops that are looked at later stay unmeasured.
+        suspected: the values whose derivatives are asked for again and again; those of all the others
+            are asked for once, and together they take as much memory as the run. None stands for all.
     """
 
     tape: Tape
@@ -67,7 +69,9 @@ class Study:
     reference: Reference | None
     exactly: bool
     deadline: float = math.inf
-    _adjoints: dict[int, tuple[Doubles, Mapping[int, Doubles]]] = field(default_factory=dict)
+    suspected: Collection[int] | None = None
+    attributed: dict[int, Attribution] = field(default_factory=dict)
+    _adjoints: dict[int, Mapping[int, Doubles]] = field(default_factory=dict)
 
     @cached_property
     def ops(self) -> list[Op]:
@@ -135,26 +139,23 @@ class Study:
         return "the sum of the entries", np.ones(shape), 0.0 if norm == 0 else None
 
     def adjoint(self, target: Target) -> Mapping[int, Doubles]:
-        """The derivatives of the functional of `along_error` by every value it depends on."""
-        if target.value not in self._adjoints:
-            _, weights, _ = self.along_error(target)
-            self._adjoints[target.value] = weights, self.sensitivities.of(target.value, weights)
-        return self._adjoints[target.value][1]
+        """The derivatives of the functional of `along_error` by every value it depends on; computed anew each time."""
+        _, weights, _ = self.along_error(target)
+        found = self.sensitivities.of(target.value, weights)
+        kept = found if self.suspected is None else {v: found[v] for v in self.suspected if v in found}
+        self._adjoints[target.value] = kept
+        return found
 
-    def through(self, target: Target, values: Iterable[int]) -> float | None:
-        """The share of a result's error that comes through some values, each independent of the others."""
-        _, _, total = self.along_error(target)
-        if not total:
-            return None
-        adjoint = self.adjoint(target)
-        whole = 0.0
-        for value in values:
-            error = self.error(value)
-            if error is None:
-                return None
-            if value in adjoint:
-                whole += float((adjoint[value] * error).sum())
-        return whole / total
+    def suspected_adjoint(self, target: Target) -> Mapping[int, Doubles]:
+        """The same by suspected values alone."""
+        if target.value not in self._adjoints:
+            self.adjoint(target)
+        return self._adjoints[target.value]
+
+    def forget_derivatives(self) -> None:
+        """Free what differentiating takes: the tape in float64, and what autograd keeps of it."""
+        self._adjoints.clear()
+        self.__dict__.pop("sensitivities", None)
 
 
 def wide_local_error(

@@ -81,9 +81,7 @@ def plain_in_float64(subject: Subject) -> dict[tuple[str, str], torch.Tensor]:
         made = program.forward()
     torch.autograd.backward(list(made.roots.values()))
     found = {("output", name): tensor.detach() for name, tensor in made.outputs.items()}
-    return found | {
-        ("gradient", name): leaf.grad for name, leaf in program.leaves.items() if leaf.grad is not None
-    }
+    return found | {("gradient", name): leaf.grad for name, leaf in program.leaves.items() if leaf.grad is not None}
 
 
 @pytest.mark.parametrize("model", models.FLOAT32, ids=lambda model: model.__name__)
@@ -288,3 +286,36 @@ def test_whole_numbers_times_a_number_of_the_text_round_too() -> None:
     assert local[0] is not None
     np.testing.assert_array_equal(local[0], tenths.double().numpy() - np.arange(4) * 0.1)
     assert local[0].any()
+
+
+def test_what_nobody_wants_is_forgotten_after_its_last_reader() -> None:
+    x = torch.linspace(0.1, 0.9, 8, requires_grad=True)
+    tape = record_tape(subject_program(Subject(lambda x: (x.exp() * x.sin()).sum(), (x,))))
+    wanted = {target.value for target in targets_of(tape)}
+    whole, part = in_float64(tape), in_float64(tape, wanted=wanted)
+
+    assert whole.forgotten == set()
+    assert all(torch.equal(part.values[value], whole.values[value]) for value in wanted)
+    read = {value for call in tape.calls for value in (*call.inputs, *call.outputs) if value is not None}
+    assert part.forgotten == read - wanted
+    reference = ShadowReference(tape, part)
+    assert all(reference.error(value) is not None for value in wanted)
+    assert all(reference.error(value) is None and reference.truth(value) is None for value in part.forgotten)
+
+
+def test_derivatives_are_kept_by_suspected_values_alone() -> None:
+    x = torch.linspace(0.1, 0.9, 8, requires_grad=True)
+    tape = record_tape(subject_program(Subject(lambda x: (x.exp() * x.sin()).sum(), (x,))))
+    targets = targets_of(tape)
+    shadow = in_float64(tape)
+    (product,) = (call.outputs[0] for call in tape.calls if "mul" in str(call.function) and not call.backward)
+    assert product is not None
+    study = Study(tape, None, targets, ShadowReference(tape, shadow), False, suspected={product})  # type: ignore[arg-type]
+
+    every = study.adjoint(targets[0])
+    assert len(every) > 3
+    assert set(study.suspected_adjoint(targets[0])) == {product}
+    assert np.array_equal(study.suspected_adjoint(targets[0])[product], every[product])
+    study.forget_derivatives()
+    assert "sensitivities" not in vars(study)
+    assert np.array_equal(study.adjoint(targets[0])[product], every[product]), "what is asked for again is made again"
