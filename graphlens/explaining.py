@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from graphlens.analyses.explanation import TOPICS, Explanation
+from graphlens.analyses.proof import Proof
 from graphlens.analyses.rounding import rounding_findings
 from graphlens.capture.program import Program, subject_program
 from graphlens.capture.start import Start
@@ -82,7 +83,7 @@ def explain_program(
         connectivity = trace.connectivity
         found = replace(found, verdicts=connectivity.verdicts, gradients=connectivity.findings)
     if trace.graph is None:
-        return found
+        return replace(found, proof=Proof("no output has a backward graph")) if proves and "waste" in topics else found
     tape = None
     if "waste" in topics or "rounding" in topics:
         try:
@@ -113,9 +114,11 @@ def _waste(
 ) -> Explanation:  # fmt: skip
     waste = look_for_waste(program, graph, tape, repeats, progress=progress)
     proof = None
-    if proves and tape is not None:
+    if proves and tape is None:
+        proof = Proof(found.notes[-1])  # why its ops could not be written down
+    elif proves and tape is not None:
         proof = proving.prove(program, trace, tape, waste.same, repeats=repeats, progress=progress)
-    notes = (*found.notes, *waste.notes)
+    notes = tuple(dict.fromkeys((*found.notes, *waste.notes)))
     return replace(found, waste=waste.findings, costs=waste.costs, run=waste.run, proof=proof, notes=notes)
 
 

@@ -141,6 +141,12 @@ class Proof:
         return found
 
     @property
+    def saves(self) -> bool:
+        """Whether the shorter program has fewer nodes, as far as both have a graph."""
+        stats = None if self.comparison is None else (self.comparison.stats_a, self.comparison.stats_b)
+        return stats is None or stats[0] is None or stats[1] is None or stats[1].nodes < stats[0].nodes
+
+    @property
     def holds(self) -> bool:
         """Whether the shorter program was seen to compute the same."""
         return self.comparison is not None and not self.failures

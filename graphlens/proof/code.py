@@ -75,7 +75,7 @@ class _Writer:
         self.used.update(simplified.outputs.values(), simplified.roots.values())
 
     def code(self) -> Code:
-        function = _identifier(f"simplified_{self.title}")
+        function = _identifier(f"simplified_{self.title.rpartition(':')[2]}")
         for word in ("torch", function):
             self.taken[word] += 1
         leaves = {}

@@ -50,7 +50,7 @@ def page_report(code: str, page: Page, *, width: int = 80, colour: bool = False)
         heading(f"{code}  {page.title}", width=width),
         Text(f"level: {page.level}\n"),
         paragraph(page.text, width=width),
-        *([paragraph(f"\nKnown are: {', '.join(page.cases)}.", width=width)] if page.cases else []),
+        *([Text(""), paragraph(f"Known pairs: {', '.join(page.cases)}.", width=width)] if page.cases else []),
         Text(f"\n  instead of   {page.before}\n  write        {page.after}"),
     ]
     return to_text(parts, width=width, colour=colour)

@@ -119,8 +119,8 @@ def _sentences(proof: Proof) -> Iterator[str]:
             "they are the same, and fails where they are not."
         )
     if proof.holds:
-        bound = significant(proof.bound, 2)
-        yield f"Up to {bound} of the size a difference is taken for rounding: the saving is proved."
+        end = "the saving is proved" if proof.saves else "both compute the same, and there is nothing to save"
+        yield f"Up to {significant(proof.bound, 2)} of the size a difference is taken for rounding: {end}."
     else:
         yield f"Not proved: {'; '.join(proof.failures)}."
 

@@ -259,3 +259,31 @@ def test_plots_that_are_refused(options: tuple[str, ...], message: str) -> None:
     result = run_cli("explain", "wasteful", *options)
     assert result.code == 2
     assert message in result.err
+
+
+def test_what_cannot_be_proved_says_why_and_not_to_try_again(tmp_path: Path) -> None:
+    (tmp_path / "programs.py").write_text(
+        "import itertools, torch\n"
+        "rounds = itertools.count(2)\n"
+        "def growing():\n"
+        "    y = torch.ones(3, requires_grad=True)\n"
+        "    for _ in range(next(rounds)):\n"
+        "        y = y.exp().log()\n"
+        "    return y.sum()\n"
+        "def without():\n"
+        "    return torch.ones(3).sum()\n"
+        "def plain():\n"
+        "    return torch.ones(3, requires_grad=True).tanh().sum()\n"
+    )
+    growing, without, plain = (f"{tmp_path}/programs.py:{name}" for name in ("growing", "without", "plain"))
+
+    for target, why in ((growing, "makes another graph every time"), (without, "no output has a backward graph")):
+        done = run_cli("explain", target, "--only", "waste", "--prove")
+        assert done.code == 0, done.err
+        assert why in " ".join(done.out.split())
+        assert "--prove" not in done.out
+        written = run_cli("explain", target, "--only", "waste", "-o", str(tmp_path / "shorter.py"))
+        assert (written.code, written.out) == (2, "")
+        assert why in " ".join(written.err.split())
+    done = run_cli("explain", plain, "--only", "waste", "--prove")
+    assert "both compute the same, and there is nothing to save." in " ".join(done.out.split())
