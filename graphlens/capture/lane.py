@@ -19,7 +19,7 @@ from graphlens.capture.guards import guarding_lines
 from graphlens.capture.module_calls import ModuleStack
 from graphlens.capture.sites import is_outside
 from graphlens.capture.switches import Switch, Switches, who_switches
-from graphlens.capture.values import EMPTY, Values, storage_of
+from graphlens.capture.values import Values, storage_of
 from graphlens.flow import GRAD, NO_GRAD, Step
 
 if TYPE_CHECKING:
@@ -92,21 +92,9 @@ class Lane(TorchFunctionMode):
                 self.switch(bool(args[0]), _frame(1))
             return func(*args, **kwargs) if kwargs else func(*args)
         values = recorder.values
-        known = values.known
         # Before anything is asked of the arguments: that can make a view's node anew.
         first = _sequence_number()
-        inputs: list[int] = []
-        if values.written:
-            values.read(args, inputs)
-        else:
-            for item in args:
-                entry = known.get(id(item))
-                if entry is not None and entry[0]() is item:
-                    inputs.append(entry[1])
-                elif item.__class__ not in EMPTY:
-                    values.read((item,), inputs)
-        if kwargs:
-            values.read(kwargs.values(), inputs)
+        inputs = values.numbers_in(args, kwargs)
         outside, self._inner = self._inner, 0
         start = perf_counter_ns()
         try:
@@ -125,7 +113,7 @@ class Lane(TorchFunctionMode):
         if (
             facts[2]
             and isinstance(made, _Tensor)
-            and ((entry := known.get(id(made))) is None or entry[0]() is not made)
+            and ((entry := values.known.get(id(made))) is None or entry[0]() is not made)
             and not (kwargs and "out" in kwargs)
         ):
             outputs = (values.add(made),)

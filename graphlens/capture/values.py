@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
@@ -96,8 +96,25 @@ class Values:
                     self._flags.extend(bytes(missing + len(self._flags)))
             self._flags[number] = flags
 
+    def numbers_in(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> list[int]:
+        """The numbers of all values in a call's arguments."""
+        found: list[int] = []
+        if self.written:
+            self.read(args, found)
+        else:  # what `read` does for the most common arguments, without a call for each
+            known = self.known
+            for item in args:
+                entry = known.get(id(item))
+                if entry is not None and entry[0]() is item:
+                    found.append(entry[1])
+                elif item.__class__ not in EMPTY:
+                    self.read((item,), found)
+        if kwargs:
+            self.read(kwargs.values(), found)
+        return found
+
     def read(self, arguments: Any, found: list[int], nesting: int = _MOST_NESTING) -> None:
-        """Append the numbers of all values in a call's arguments."""
+        """Append the numbers of all values in arguments."""
         for item in arguments:
             if isinstance(item, torch.Tensor):
                 number = self.find(item)
