@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from flint import arb, ctx
 
 from graphlens.capture.tape import Call, Ref, Tape
-from graphlens.numerics.affine import Value, evaluate, flattened, settled
+from graphlens.numerics.affine import Affine, Value, evaluate, flattened, settled
 from graphlens.numerics.arguments import argument, arguments, is_drawn, op_name
 from graphlens.numerics.balls import (
     Array,
@@ -199,6 +200,10 @@ class _Replay:
             made = evaluate(kernel, site, args, kwargs, self.fresh)
             if numeric and len(made) != len(outputs):
                 raise Unsupported("another number of results")
+            if numeric:
+                made = [None if value is None else settled(value, self.fresh) for value in made]
+                if not all(map(_fits, made, outputs)):
+                    raise Unsupported("results of another shape")
             if site.otherwise or site.undecided:
                 self.departures.append(Departure(place, name, site.otherwise, site.undecided))
         except TooWide:
@@ -210,7 +215,6 @@ class _Replay:
             self._uncover(call)
             return
         if numeric:
-            made = [None if value is None else settled(value, self.fresh) for value in made]
             self._store(call, made)
             if "empty" in name or (kernel is not None and kernel.moves and not self.unwritten.isdisjoint(call.inputs)):
                 self.unwritten.update(value for value in call.outputs if value is not None)
@@ -299,3 +303,10 @@ class _Replay:
             self.kept, self.unknown | missing, tuple(self.departures), dict(self.uncovered), dict(self.tape.opaque),
             self.precision, self.relative_radius, self.is_tight, late, seconds, too_long,
         )  # fmt: skip
+
+
+def _fits(made: Value | None, output: torch.Tensor | None) -> bool:
+    """Whether what a kernel made has the shape of the run's result."""
+    if made is None or output is None or not is_real(output):
+        return True
+    return tuple((made.mid if isinstance(made, Affine) else made).shape) == tuple(output.shape)

@@ -17,7 +17,7 @@ from graphlens.numerics.registry import Site, Unsupported, each_ball, kernel, pi
 def _scores(query: Array, key: Array, is_causal: bool, mask: Any, scale: Any) -> tuple[Array, Any]:
     """scale · Q Kᵀ + mask as (batch, queries, keys), and the scale, 1/√(width) unless given."""
     factor = arb(1) / arb(query.shape[-1]).sqrt() if scale is None else fraction(scale)
-    q, k = _flat(query), _flat(key)
+    q, k = _flat(query), _flat(_shared_out(key, query))
     scores = np.asarray(batched(q, k.swapaxes(-1, -2)) * factor, dtype=object)
     if mask is not None:
         added = np.broadcast_to(numbers(mask), (*query.shape[:-1], key.shape[-2])).reshape(scores.shape)
@@ -26,6 +26,19 @@ def _scores(query: Array, key: Array, is_causal: bool, mask: Any, scale: Any) ->
         allowed = np.tril(np.ones(scores.shape[-2:], dtype=bool))
         scores = pick(np.broadcast_to(allowed, scores.shape), scores, ball(-math.inf))
     return scores, factor
+
+
+def _shared_out(value: Array, query: Array) -> Array:
+    """Keys or values once for each head of the queries: a head of them may serve several (grouped queries)."""
+    return value if value.ndim < 3 else np.repeat(value, query.shape[-3] // value.shape[-3], axis=-3)
+
+
+def _collected(grad: Array, value: Array) -> Array:
+    """What heads that shared keys or values send back, added up."""
+    if value.ndim < 3:
+        return grad.reshape(value.shape)
+    groups = grad.reshape(*value.shape[:-2], -1, *value.shape[-2:])
+    return np.asarray(total(groups, (value.ndim - 2,)), dtype=object)
 
 
 def _flat(value: Array) -> Array:
@@ -43,7 +56,7 @@ def flash_attention(
     scores, _ = _scores(query, key, is_causal, attn_mask, scale)
     powers = each_ball(arb.exp, scores)
     sums = total(powers, (2,), keepdim=True)
-    made = batched(np.asarray(powers / sums, dtype=object), _flat(value))
+    made = batched(np.asarray(powers / sums, dtype=object), _flat(_shared_out(value, query)))
     logs = each_ball(arb.log, sums)
     return made.reshape(*query.shape[:-1], value.shape[-1]), logs.reshape(query.shape[:-1])
 
@@ -57,14 +70,14 @@ def flash_attention_backward(
         raise Unsupported("dropout inside attention")
     scores, factor = _scores(query, key, is_causal, attn_mask, scale)
     weights = each_ball(arb.exp, np.asarray(scores - logsumexp.reshape(*scores.shape[:2], 1), dtype=object))
-    grad, q, k, v = map(_flat, (grad_out, query, key, value))
+    grad, q, k, v = map(_flat, (grad_out, query, _shared_out(key, query), _shared_out(value, query)))
     sent = batched(grad, v.swapaxes(-1, -2))
     along = total(grad * _flat(out), (2,), keepdim=True)
     slopes = np.asarray(weights * (sent - along) * factor, dtype=object)
     return (
         batched(slopes, k).reshape(query.shape),
-        batched(slopes.swapaxes(-1, -2), q).reshape(key.shape),
-        batched(weights.swapaxes(-1, -2), grad).reshape(value.shape),
+        _collected(batched(slopes.swapaxes(-1, -2), q), key),
+        _collected(batched(weights.swapaxes(-1, -2), grad), value),
     )
 
 

@@ -81,6 +81,14 @@ def group_backward() -> Case:
     return aten.native_group_norm_backward.default, n(2, 4, 3), x, mean, scale, w, 2, 4, 3, 2, [True] * 3
 
 
+def grouped_attention_backward() -> Case:
+    """Six heads of queries, by threes on the same keys and values."""
+    q, k, v = n(2, 6, 3, 4), n(2, 2, 5, 4), n(2, 2, 5, 4)
+    out, logs = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return (aten._scaled_dot_product_flash_attention_for_cpu_backward.default, n(2, 6, 3, 4), q, k, v, out, logs,
+            0.0, False)  # fmt: skip
+
+
 def attention_backward() -> Case:
     q, k, v = n(1, 2, 3, 4), n(1, 2, 3, 4), n(1, 2, 3, 4)
     out, logs = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
@@ -258,6 +266,8 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "native_group_norm": [lambda: (aten.native_group_norm.default, n(2, 4, 3), n(4), n(4), 2, 4, 3, 2, 1e-5)],
     "native_group_norm_backward": [group_backward],
     "_scaled_dot_product_flash_attention_for_cpu": [
+        lambda: (aten._scaled_dot_product_flash_attention_for_cpu.default, n(2, 6, 3, 4), n(2, 2, 5, 4),
+                 n(2, 2, 5, 4)),
         lambda: (aten._scaled_dot_product_flash_attention_for_cpu.default, n(1, 2, 3, 4), n(1, 2, 5, 4),
         n(1, 2, 5, 4)),
         lambda: (aten._scaled_dot_product_flash_attention_for_cpu.default, n(1, 2, 3, 4), n(1, 2, 3, 4),
@@ -265,7 +275,7 @@ CASES: dict[str, list[Callable[[], Case]]] = {
         lambda: (aten._scaled_dot_product_flash_attention_for_cpu.default, n(1, 2, 3, 4), n(1, 2, 3, 4),
         n(1, 2, 3, 4),
                  {"attn_mask": n(3, 3), "scale": 0.3})],
-    "_scaled_dot_product_flash_attention_for_cpu_backward": [attention_backward],
+    "_scaled_dot_product_flash_attention_for_cpu_backward": [attention_backward, grouped_attention_backward],
     "native_dropout": [lambda: (aten.native_dropout.default, n(9), 0.3, True)],
     "native_dropout_backward": [lambda: (aten.native_dropout_backward.default, n(9), n(9) > 0, 1 / 0.7)],
     # adding up in places

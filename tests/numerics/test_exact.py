@@ -460,3 +460,13 @@ def test_a_result_that_a_kernel_leaves_out_is_unknown(monkeypatch: pytest.Monkey
     tape = taped(lambda: double(0.5, grad=True).exp().sum())
 
     assert tape.outputs["output"] in replay(tape).unknown
+
+
+def test_a_result_of_another_shape_than_the_run_s_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = KERNELS["exp"]
+    monkeypatch.setitem(KERNELS, "exp", type(whole)("exp", lambda site, self: whole.compute(site, self)[:1]))
+    tape = taped(lambda: double(0.5, 1.5, grad=True).exp() * 2)
+    exact = replay(tape, wanted=set(tape.outputs.values()))
+
+    assert exact.uncovered == {"aten.exp.default": 1}
+    assert set(tape.outputs.values()) <= exact.unknown
