@@ -19,6 +19,7 @@ from graphlens.views.table import heading, paragraph, table
 
 MOST_RESULTS = 5  # columns
 _MOST_LOOPS = 4
+_MOST_NOTES = 4
 _LONGEST = 10  # letters of a column's title
 _METHODS = {
     "exact": "exact arithmetic",
@@ -95,7 +96,22 @@ def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width
         yield Text(f"… and {len(labels) - len(shown):,} more results (--json and --csv have all)")
     if any(result.is_zero and result.error for found in known for result in found.results):
         yield paragraph("noise: the true value is 0, so that the whole of it is error.", width=width)
+    yield from _notes(rows, width)
     yield from _loops(rows, lead, width)
+
+
+def _notes(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """What could not be found out, and at which points."""
+    where: dict[str, list[str]] = {}
+    for point, _, side in rows:
+        for note in () if side.exactness is None else side.exactness.notes:
+            where.setdefault(note, []).append(", ".join(f"{key} = {x_text(v)}" for key, v in point.options.items()))
+    for note, points in list(where.items())[:_MOST_NOTES]:
+        more = f" and {len(points) - 1} more" if points[1:] else ""
+        lead = "" if len(points) == len(rows) else f"At {points[0]}{more}: "
+        yield paragraph(printable(lead + note), width=width)
+    if len(where) > _MOST_NOTES:
+        yield Text(f"… and {len(where) - _MOST_NOTES:,} more notes (--json has all)")
 
 
 def _title(result: ResultError) -> str:

@@ -54,6 +54,13 @@ class Solve(torch.nn.Module):
 def solve(*, power=1):
     return Solve(power), (torch.ones(2, dtype=torch.float64, requires_grad=True),)
 
+class Spectrum(torch.nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft(x).abs() if len(x) > 2 else x / 3
+
+def spectrum(*, n=1):
+    return Spectrum(), (torch.linspace(0.1, 1, n, dtype=torch.float64).requires_grad_(),)
+
 def plain(*, n=1):
     return Doubled(), (torch.full((n,), 0.75),)
 """
@@ -219,6 +226,13 @@ def test_samples_tell_digits_and_no_error() -> None:
     page = text("user.py:tenths", "--over", "n=10,100", "--reference", "sample")
     assert "not known" in page
     assert "~1" in page
+
+
+def test_what_could_not_be_found_out_is_said_with_its_points() -> None:
+    page = " ".join(text("user.py:spectrum", "--over", "n=2,3,4").split())
+    assert "At n = 3 and 1 more: No exact reference: exact arithmetic does not cover" in page
+    assert "fft" in page
+    assert "True values come from exact arithmetic (at 1 of 3)." in page
 
 
 def test_a_failed_point_leaves_the_others() -> None:
