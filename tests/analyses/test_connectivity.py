@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graphlens.analyses.catalogue import PAGES, matches
-from graphlens.analyses.connectivity import VERDICTS, Connectivity, connectivity
+from graphlens.analyses.connectivity import VERDICTS, Connectivity, connectivity, fits
 from graphlens.analyses.findings import LEVELS, Finding, Place, listed, most_serious_first, receive
 from graphlens.flow import DIFFERENTIABLE, LEAF, PYTHON, REQUIRES_GRAD, UNSEEN, Flow, Step
 from graphlens.graph import Edge, GradGraph, Input, ModuleCall, Node, Output, Source
@@ -488,6 +488,13 @@ def test_wrappers_put_their_word_into_names(follower: str, leader: str) -> None:
     assert unlike.level == ("info" if re.search("ema|swa", follower) else "warning")
 
 
+def test_what_is_to_be_ignored_has_the_name_that_the_model_gives_it() -> None:
+    for follower in ("module.target", "ema.module", "net._orig_mod.target"):
+        finding = followed(follower, "online")
+        (pattern,) = re.findall("--ignore-leaf '(.*?)'", finding.fix)
+        assert all(fits(name, pattern) for name in (f"{follower}.weight", f"{follower}.bias"))
+
+
 def test_a_teacher_of_another_size_stands_still() -> None:
     finding = followed("teacher", shape=(9, 9), sample=(0.3, 9.0, 1.0))
 
@@ -922,7 +929,7 @@ def test_nan_without_a_known_place() -> None:
 
 def test_every_page_is_complete_and_levels_are_known() -> None:
     for code, page in PAGES.items():
-        assert all(page), code
+        assert all(part for name, part in page._asdict().items() if name != "cases"), code
         assert page.level.split(" ")[0].rstrip(";,") in LEVELS
     assert Finding("GL101", "error", "").title == PAGES["GL101"].title
 

@@ -186,7 +186,7 @@ def _still(facts: Facts, scene: Scene, lost: Sequence[str], purposes: Purposes) 
 
 def _unless(still: Still, fix: str) -> str:
     """The fix, and what the modules are meant to do if nothing is to be mended; how to say so is told of the first."""
-    one = still.modules[0]
+    one = still.first
     say = f"{one}.requires_grad_(False), or --ignore-leaf '{one}.*', says so"
     if still.level == "error":
         return f"{fix}; if {_meant(still)}, {say}" if still.hinted else fix

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.purpose import Purpose
-from graphlens.analyses.connectivity.twins import Leaves, copied_module, has_fed, leader_of, unfed_module
+from graphlens.analyses.connectivity.twins import (
+    Leaves,
+    copied_module,
+    has_fed,
+    leader_of,
+    modules_around,
+    unfed_module,
+)
 from graphlens.flow import REQUIRES_GRAD, SWITCHES, Step
 
 # Names of networks whose parameters follow those of another one, and are not trained. The short
@@ -38,7 +45,8 @@ class Still(NamedTuple):
 
     `alike` names those of them whose values are nearly those of the modules that they follow; `level` is that of the
     finding: error where what was run contradicts that they stand still by design. `hinted` says whether anything
-    besides speaks for it: a name, or that they were run as a whole without gradients.
+    besides speaks for it: a name, or that they were run as a whole without gradients. `first` is the first of them
+    as the model spells it, with the words that wrappers put in.
     """
 
     modules: tuple[str, ...]
@@ -46,6 +54,7 @@ class Still(NamedTuple):
     alike: frozenset[str]
     level: str
     hinted: bool
+    first: str
 
 
 def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], purpose: Purpose) -> Still | None:
@@ -61,7 +70,9 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
     found: dict[str, str] = {}
     levels: dict[str, str] = {}
     near: set[str] = set()
-    for name in (_WRAPPED.sub("", name) for name in lost):
+    first = ""
+    for spelt in lost:
+        name = _WRAPPED.sub("", spelt)
         if name not in leaves:
             return None
         head = _head(leaves, name, levels)
@@ -69,6 +80,7 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
             return None
         if head in levels:
             continue
+        first = first or _spelt(spelt, head)
         leader, alike = leader_of(leaves, head, name[len(head) :])
         if leader:
             found[head] = leader
@@ -76,7 +88,12 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
         levels[head] = _level(head, bool(leader), alike, name in following, judged, purpose)
     level = max(levels.values(), key=(_SURE, _UNSURE, _AMISS).index)
     hinted = purpose.unrecorded or any(_FOLLOWERS.search(head) for head in levels)
-    return Still(tuple(levels), found, frozenset(near), level, hinted)
+    return Still(tuple(levels), found, frozenset(near), level, hinted, first)
+
+
+def _spelt(name: str, head: str) -> str:
+    """A module around a parameter with the words of wrappers in its name."""
+    return next(module for module in modules_around(name) if _WRAPPED.sub("", f"{module}.") == f"{head}.")
 
 
 def _head(leaves: Leaves, name: str, known: Iterable[str]) -> str:
