@@ -15,7 +15,7 @@ from graphlens.capture.tape import Tape
 from graphlens.numerics.loops import Loop
 from graphlens.numerics.quantities import unit_roundoff
 from graphlens.numerics.splitting import LoopSweep, OutOfTime, known_error
-from graphlens.numerics.study import Study
+from graphlens.numerics.study import Study, euclidean
 from graphlens.numerics.tangents import NoDerivative
 
 Doubles = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ def _norm(parts: Sequence[Doubles | None]) -> float:
     for part in parts:
         if part is None:
             return float("nan")
-        whole = float(np.hypot(whole, np.linalg.norm(part)))
+        whole = float(np.hypot(whole, euclidean(part)))
     return whole
 
 

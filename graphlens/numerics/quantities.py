@@ -11,7 +11,7 @@ import torch
 from graphlens.accuracy import Quantity
 from graphlens.capture.ledger import dtype_name
 from graphlens.numerics.reference import Reference
-from graphlens.numerics.study import Study, Target
+from graphlens.numerics.study import Study, Target, euclidean
 
 Doubles = npt.NDArray[np.float64]
 # A run in float64 is off itself, by the roundoff of float64 where the narrower run is off by its own. What it has
@@ -43,7 +43,7 @@ def quantity(study: Study, target: Target) -> Quantity:
     return Quantity(
         found.name, found.kind, found.shape, found.dtype, found.size,
         error=largest,
-        norm=float(np.sqrt((error**2).sum())),
+        norm=euclidean(error),
         truth=0.0 if is_zero else true,
         is_zero=is_zero,
         ulps=ulps(error, run, truth, tensor.dtype),

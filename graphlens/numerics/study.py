@@ -132,7 +132,7 @@ class Study:
         is that norm; where the error is not known, or 0, a one for every entry.
         """
         error = self.error(target.value)
-        norm = float(np.sqrt((error**2).sum())) if error is not None else math.nan
+        norm = euclidean(error) if error is not None else math.nan
         if error is not None and math.isfinite(norm) and norm > 0:
             return "the error's own direction", error / norm, norm
         shape = tuple(self.tape.tensors[target.value].shape)
@@ -156,6 +156,14 @@ class Study:
         """Free what differentiating takes: the tape in float64, and what autograd keeps of it."""
         self._adjoints.clear()
         self.__dict__.pop("sensitivities", None)
+
+
+def euclidean(values: Doubles) -> float:
+    """The Euclidean norm, whose squares neither overflow nor vanish."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest) or largest == 0.0:
+        return largest
+    return largest * float(np.sqrt(((values / largest) ** 2).sum()))
 
 
 def wide_local_error(

@@ -214,6 +214,7 @@ def test_verdicts_by_hand() -> None:
     k = np.arange(101.0)
     assert law_of(made(100)).verdict == "random"
     assert law_of(made(100, rounding=k)).verdict == "drift"
+    assert law_of(made(100, rounding=9 * k)).verdict == "unclear"  # nine times what they can come to at most
     assert law_of(made(100, rounding=np.ones(101))).verdict == "bounded"
     assert law_of(made(100, systematic=k)).verdict == "systematic"
     assert law_of(made(100, systematic=k / 10)).verdict == "unclear"  # as much as the rounding

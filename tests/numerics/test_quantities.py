@@ -18,7 +18,7 @@ from graphlens.numerics.exact import replay
 from graphlens.numerics.quantities import quantity, right_digits, ulps, unit_roundoff
 from graphlens.numerics.reference import ExactReference, ShadowReference
 from graphlens.numerics.shadow import in_float64
-from graphlens.numerics.study import Study, targets_of
+from graphlens.numerics.study import Study, euclidean, targets_of
 
 
 def studied(make: Callable[[], torch.Tensor], *, exactly: bool = True) -> Study:
@@ -161,3 +161,12 @@ def test_a_0_that_is_known_up_to_the_enclosure_alone_has_no_error() -> None:
     assert gradient.error == gradient.size
     assert output.truth == 1
     assert output.error == abs(output.size - 1)
+
+
+def test_a_norm_neither_overflows_nor_vanishes() -> None:
+    assert euclidean(np.array([3e200, 4e200])) == pytest.approx(5e200)
+    assert euclidean(np.array([3e-200, 4e-200])) == pytest.approx(5e-200)
+    assert euclidean(np.array([0.0])) == 0.0
+    assert euclidean(np.zeros(0)) == 0.0
+    assert math.isnan(euclidean(np.array([1.0, math.nan])))
+    assert euclidean(np.array([1.0, math.inf])) == math.inf

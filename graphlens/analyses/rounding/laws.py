@@ -75,7 +75,7 @@ def law_of(loop: LoopErrors) -> Law:
         verdict = _repeating(loop) if loop.cycle else EXACT if _is_exact(loop) else UNCLEAR
         return Law(verdict, final, None, math.nan, math.nan, _power(loop))
     expected, worst = random_walk(split), one_way(split)
-    verdict = _verdict(loop, split, float(expected[-1]))
+    verdict = _verdict(loop, split, float(expected[-1]), float(worst[-1]))
     told = prediction(split)
     law = Law(
         verdict, final, None if told is None else float(told[-1]), float(expected[-1]), float(worst[-1]), _power(loop)
@@ -134,7 +134,7 @@ def worst_case(split: Split) -> Array:
     return split.inherited + split.systematic + one_way(split)
 
 
-def _verdict(loop: LoopErrors, split: Split, expected: float) -> str:
+def _verdict(loop: LoopErrors, split: Split, expected: float, worst: float) -> str:
     if _is_exact(loop):
         return EXACT
     if _amplified_rounds(loop, split):
@@ -151,6 +151,8 @@ def _verdict(loop: LoopErrors, split: Split, expected: float) -> str:
         return SYSTEMATIC
     if others <= _CLEARLY * same:
         return UNCLEAR
+    if others > _CLEARLY * worst:
+        return UNCLEAR  # more than all roundings can come to: one gain does not tell what became of each of them
     if others > _LEANING * expected:
         return DRIFT
     late = slice(len(split.rounding) // 2, None)
