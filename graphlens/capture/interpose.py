@@ -13,6 +13,7 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.autograd.variable import VariableMeta
 from torch.nn.modules import module as torch_module
 
+from graphlens.capture.sites import is_outside
 from graphlens.errors import GraphlensError
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def _makers(recorder: Recorder) -> list[_StandIn]:
     set_tensor = torch._C.TensorBase.set_
 
     def recorded_set(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not torch._C._len_torch_function_stack():  # inside a call that is recorded itself, as copy.deepcopy
-            return set_tensor(self, *args, **kwargs)
-        return recorded(set_tensor, self, *args, **kwargs)
+        # Torch calls it too: within a call that is recorded itself, as copy.deepcopy, and where it makes fake tensors.
+        is_own = torch._C._len_torch_function_stack() and is_outside(sys._getframe(1).f_code)
+        return recorded(set_tensor, self, *args, **kwargs) if is_own else set_tensor(self, *args, **kwargs)
 
     return [
         (parameter, "__new__", new, staticmethod(recorded_new)),
