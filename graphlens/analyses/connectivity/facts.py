@@ -56,7 +56,8 @@ class Facts:
         return Lineage.of(self.flow, leaves, self.ends)
 
     def _all_leaves(self) -> Sequence[LeafFact]:
-        extra = [leaf for leaf in self.lost if leaf.name not in {known.name for known in self.seen.leaves}]
+        known = {leaf.name for leaf in self.seen.leaves}
+        extra = [leaf for leaf in self.lost if leaf.name not in known]
         return [*(leaf for leaf in self.wanted if leaf not in extra), *extra]
 
     @cached_property

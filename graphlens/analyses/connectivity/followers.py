@@ -15,7 +15,7 @@ from graphlens.analyses.connectivity.purpose import Purpose
 from graphlens.analyses.connectivity.twins import (
     Leaves,
     copied_module,
-    has_fed,
+    fed_modules,
     leader_of,
     modules_around,
     unfed_module,
@@ -64,6 +64,7 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
         updated: the leaves that the run itself writes the values of trained ones into.
     """
     leaves = {_WRAPPED.sub("", leaf.name): leaf for leaf in facts.wanted}
+    fed = fed_modules(leaves)
     following = {_WRAPPED.sub("", name) for name in updated}
     judges = [_WRAPPED.sub("", name) for name in purpose.through]
     judged = bool(judges) and all(_is_follower(leaves, name, following) for name in judges)
@@ -75,8 +76,8 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
         name = _WRAPPED.sub("", spelt)
         if name not in leaves:
             return None
-        head = _head(leaves, name, levels)
-        if not head or has_fed(leaves, head):  # what receives a gradient in part is trained after all
+        head = _head(leaves, name, levels, fed)
+        if not head or head in fed:  # what receives a gradient in part is trained after all
             return None
         if head in levels:
             continue
@@ -96,14 +97,14 @@ def _spelt(name: str, head: str) -> str:
     return next(module for module in modules_around(name) if _WRAPPED.sub("", f"{module}.") == f"{head}.")
 
 
-def _head(leaves: Leaves, name: str, known: Iterable[str]) -> str:
+def _head(leaves: Leaves, name: str, known: Collection[str], fed: Collection[str]) -> str:
     """The module around a lost parameter that may stand still as a whole; "" if there is none."""
     return (
         _named(name, _STILL)
         or _named(name, _FOLLOWERS)
-        or next((head for head in known if name.startswith(f"{head}.")), "")
+        or next((head for head in modules_around(name) if head in known), "")
         or copied_module(leaves, name)
-        or unfed_module(leaves, name)
+        or unfed_module(fed, name)
     )
 
 

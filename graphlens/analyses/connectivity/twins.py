@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.observation import LeafFact
@@ -42,18 +42,21 @@ def copied_module(leaves: Leaves, name: str) -> str:
     return next((head for head in modules_around(name) if leader_of(leaves, head, name[len(head) :])[1]), "")
 
 
-def unfed_module(leaves: Leaves, name: str) -> str:
+def unfed_module(fed: Collection[str], name: str) -> str:
     """The outermost module around a parameter none of whose parameters receives a gradient; "" if none.
 
     One of a numbered list is a part of the module that holds the list, others of which do receive one.
+
+    Args:
+        fed: the modules in which a parameter does.
     """
-    head = next((head for head in modules_around(name) if not has_fed(leaves, head)), "")
+    head = next((head for head in modules_around(name) if head not in fed), "")
     return "" if head.rpartition(".")[2].isdigit() else head
 
 
-def has_fed(leaves: Leaves, head: str) -> bool:
-    """Whether a parameter of a module receives a gradient."""
-    return any(is_fed(leaf) for name, leaf in leaves.items() if name.startswith(f"{head}."))
+def fed_modules(leaves: Leaves) -> set[str]:
+    """The modules in which a parameter receives a gradient."""
+    return {module for name, leaf in leaves.items() if is_fed(leaf) for module in modules_around(name)}
 
 
 def modules_around(name: str) -> Iterable[str]:
