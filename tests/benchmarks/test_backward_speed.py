@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +12,8 @@ import torch
 
 import graphlens
 from graphlens.capture.backward import NodeTimes, time_nodes
-from graphlens.capture.program import subject_program
+from graphlens.capture.program import cleared_gradients, run_backward, subject_program
+from graphlens.collector import paused_collector
 from graphlens.lessons import FACTORIES
 from graphlens.subject import Subject
 
@@ -22,6 +25,19 @@ def times_of(subject: Subject, repeats: int) -> NodeTimes:
     graph = graphlens.trace(subject, backward=False).graph
     assert graph is not None
     return time_nodes(subject_program(subject), graph, repeats)
+
+
+def plain_seconds(subject: Subject, repeats: int = 7) -> float:
+    """Processor time of the backward pass, the median of some."""
+    program = subject_program(subject)
+    spent = []
+    for _ in range(repeats):
+        made = program.forward()
+        with paused_collector(), cleared_gradients(program.leaves.values()):
+            start = time.thread_time()
+            run_backward(made.roots, program.leaves)
+            spent.append(time.thread_time() - start)
+    return statistics.median(spent)
 
 
 def gpt2() -> Subject:
@@ -63,10 +79,14 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_the_nodes_times_add_up_to_the_pass(benchmark: Any, name: str) -> None:
     times = benchmark.pedantic(times_of, setup=lambda: ((SUBJECTS[name](), 7), {}), rounds=1)
-    around = (times.before + times.after) / 1e9 / times.plain.median
+    processor = plain_seconds(SUBJECTS[name]())
+    nodes = times.coverage * times.plain.median
+    whole = nodes + (times.before + times.after) / 1e9
     benchmark.extra_info["nodes / plain backward"] = round(times.coverage, 3)
-    benchmark.extra_info["nodes and engine / plain backward"] = round(times.coverage + around, 3)
+    benchmark.extra_info["nodes and engine / plain backward"] = round(whole / times.plain.median, 3)
+    benchmark.extra_info["nodes and engine / plain backward, processor time"] = round(whole / processor, 3)
     benchmark.extra_info["× plain backward"] = round(times.hooked.median / times.plain.median, 2)
     benchmark.extra_info["ns a hook"] = round(times.hook_ns)
-    assert abs(times.coverage + around - 1) < OFF
+    # Where other programs run, the clock of a pass counts their turns too, and medians of single nodes do not.
+    assert abs(whole / processor - 1) < OFF
     assert times.hooked.median < MOST * times.plain.median
