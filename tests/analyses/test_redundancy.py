@@ -177,6 +177,45 @@ def test_the_rule_is_named_as_on_the_page() -> None:
     assert finding.evidence["rule"] in page_of("GL202").cases
 
 
+def test_random_numbers_that_are_equal_by_chance_are_not_equal_values() -> None:
+    """With a probability of 1 both masks are the same numbers."""
+    case = Case(lambda x, w: (torch.bernoulli(x * 0 + 1) * w.exp() * torch.bernoulli(x * 0 + 1)).sum(), TWO)
+    # What the masks are made of is the same, and said to be; the masks are not.
+    assert {finding.evidence["op"] for finding in found(case, "GL201")} <= {"mul", "add"}
+    assert all("bernoulli" not in finding.claim for finding in found(case, "GL201"))
+
+
+def test_copies_of_next_to_nothing_are_not_told() -> None:
+    """The same small copy is worth a finding beside little, and not beside a hundred times as much."""
+
+    def forward(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        y = x.exp()
+        return (y.clone().sin() + y).sum() + w.exp().tanh().sum()
+
+    assert len(found(Case(forward, {"x": (3, 4), "w": (3, 4)}), "GL204")) == 1
+    assert found(Case(forward, {"x": (3, 4), "w": (300, 4)}), "GL204") == []
+
+
+def test_parts_that_meet_are_no_loop_over_entries() -> None:
+    def each(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return (torch.stack([part.exp() * 2 for part in x]) * w).sum()
+
+    def neighbours(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        parts = list(x)
+        return (torch.stack([(a * b).exp() for a, b in zip(parts, [*parts[1:], parts[0]], strict=True)]) * w).sum()
+
+    eight = {"x": (8,), "w": (8,)}
+    assert len(found(Case(each, eight), "GL205")) == 1
+    assert found(Case(neighbours, eight), "GL205") == []
+
+
+@pytest.mark.parametrize(("columns", "count"), [(3, 0), (1, 1)])
+def test_another_order_is_told_where_it_halves_the_work(columns: int, count: int) -> None:
+    """(P Q) R with P 8×8, Q 8×8: 512 + 64 p multiply-adds against 128 p: 704 and 384 at p = 3, 576 and 128 at p = 1."""
+    case = Case(lambda P, Q, R: (P @ Q @ R).tanh().sum(), {"P": (8, 8), "Q": (8, 8), "R": (8, columns)})
+    assert len(found(case, "GL206")) == count
+
+
 def test_a_false_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that says that sin undoes cos finds nothing: the numbers speak against it."""
     from graphlens.analyses.redundancy import rules
