@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from flint import ctx
+from flint import arb, ctx, fmpq
 
 import graphlens
 from graphlens.capture.program import subject_program
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.numerics.choosing import best_reference
-from graphlens.numerics.effort import Work, work_of
+from graphlens.numerics.effort import Work, bits_of, work_of
 from graphlens.numerics.exact import replay
 from graphlens.numerics.local import local_error
 from graphlens.numerics.rounding import measure_accuracy
@@ -146,3 +147,24 @@ def test_the_rounding_of_a_call_is_not_measured_where_there_is_no_time_for_it() 
     assert time.perf_counter() - began < 0.5
     assert local_error(call, tensors[:1], tensors[1:], seconds=60.0) is not None
     assert ctx.prec == 53
+
+
+def test_each_call_is_looked_at_again_when_its_operands_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the replay nothing is known of their length, nor of the symbols that each cost a call more."""
+    tape = tape_of(lambda a: (a * 2) @ a, numbers(40, 40))
+    assert not replay(tape, wanted=set(tape.outputs.values()), seconds=20.0).out_of_time
+
+    monkeypatch.setattr("graphlens.numerics.exact.symbols_of", lambda operands: 10**7 if len(operands) == 2 else 0)
+    exact = replay(tape, wanted=set(tape.outputs.values()), seconds=20.0)
+    assert exact.out_of_time
+    assert exact.too_long is not None
+    assert exact.too_long[1] > 20
+    assert set(tape.outputs.values()) <= exact.unknown
+
+
+def test_the_length_of_operands_is_that_of_their_longest_entries() -> None:
+    with ctx.workprec(500):
+        long = (arb(1) / 3).mid()
+    assert bits_of([np.array([arb(1), arb(3)], dtype=object)]) == 53  # of a double at least
+    assert 490 <= bits_of([np.array([arb(1), long], dtype=object), 2.5, None]) <= 500
+    assert bits_of([np.array([fmpq(1, 2**200)], dtype=object)]) == 201
