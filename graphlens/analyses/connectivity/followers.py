@@ -12,14 +12,7 @@ from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.purpose import Purpose
-from graphlens.analyses.connectivity.twins import (
-    Leaves,
-    copied_module,
-    fed_modules,
-    leader_of,
-    modules_around,
-    unfed_module,
-)
+from graphlens.analyses.connectivity.twins import Modules, modules_around
 from graphlens.flow import REQUIRES_GRAD, SWITCHES, Step
 
 # Names of networks whose parameters follow those of another one, and are not trained. The short
@@ -63,26 +56,25 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
     Args:
         updated: the leaves that the run itself writes the values of trained ones into.
     """
-    leaves = {_WRAPPED.sub("", leaf.name): leaf for leaf in facts.wanted}
-    fed = fed_modules(leaves)
+    modules = Modules({_WRAPPED.sub("", leaf.name): leaf for leaf in facts.wanted})
     following = {_WRAPPED.sub("", name) for name in updated}
     judges = [_WRAPPED.sub("", name) for name in purpose.through]
-    judged = bool(judges) and all(_is_follower(leaves, name, following) for name in judges)
+    judged = bool(judges) and all(_is_follower(modules, name, following) for name in judges)
     found: dict[str, str] = {}
     levels: dict[str, str] = {}
     near: set[str] = set()
     first = ""
     for spelt in lost:
         name = _WRAPPED.sub("", spelt)
-        if name not in leaves:
+        if name not in modules.leaves:
             return None
-        head = _head(leaves, name, levels, fed)
-        if not head or head in fed:  # what receives a gradient in part is trained after all
+        head = _head(modules, name, levels)
+        if not head or head in modules.fed:  # what receives a gradient in part is trained after all
             return None
         if head in levels:
             continue
         first = first or _spelt(spelt, head)
-        leader, alike = leader_of(leaves, head, name[len(head) :])
+        leader, alike = modules.leader_of(head)
         if leader:
             found[head] = leader
             near |= {head} if alike else set()
@@ -97,14 +89,14 @@ def _spelt(name: str, head: str) -> str:
     return next(module for module in modules_around(name) if _WRAPPED.sub("", f"{module}.") == f"{head}.")
 
 
-def _head(leaves: Leaves, name: str, known: Collection[str], fed: Collection[str]) -> str:
+def _head(modules: Modules, name: str, known: Collection[str]) -> str:
     """The module around a lost parameter that may stand still as a whole; "" if there is none."""
     return (
         _named(name, _STILL)
         or _named(name, _FOLLOWERS)
         or next((head for head in modules_around(name) if head in known), "")
-        or copied_module(leaves, name)
-        or unfed_module(fed, name)
+        or modules.copied(name)
+        or modules.unfed(name)
     )
 
 
@@ -136,12 +128,12 @@ def _level(head: str, has_leader: bool, alike: bool, updated: bool, judged: bool
     return _SURE if whole and (_FOLLOWERS.search(word) or aim or judged) else _AMISS
 
 
-def _is_follower(leaves: Leaves, name: str, following: Collection[str]) -> bool:
+def _is_follower(modules: Modules, name: str, following: Collection[str]) -> bool:
     """Whether a lost parameter belongs to a copy of a trained module, or to one that goes by such a name."""
-    if name in following or copied_module(leaves, name):
+    if name in following or modules.copied(name):
         return True
     head = _named(name, _FOLLOWERS)
-    return bool(head and leader_of(leaves, head, name[len(head) :])[0])
+    return bool(head and modules.leader_of(head)[0])
 
 
 def thawing(facts: Facts, steps: Sequence[int]) -> Step | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.observation import LeafFact
@@ -10,53 +11,75 @@ from graphlens.observation import LeafFact
 # ‖a − b‖² / (‖a‖² + ‖b‖²) is 0 for a copy, and 1 on average for two networks that were drawn apart.
 _ALIKE = 0.2
 
-Leaves = Mapping[str, LeafFact]
+
+class _Known(NamedTuple):
+    """A leaf, with ‖a‖² of its sample if that tells anything."""
+
+    leaf: LeafFact
+    square: float | None
 
 
-def leader_of(leaves: Leaves, head: str, tail: str) -> tuple[str, bool]:
-    """A trained module with parameters of the same names and shapes, and whether their values are alike.
+class Modules:
+    """The modules that leaves belong to, with their leaves; and for each the trained one that it may be a copy of.
 
-    Layers of a stack, which differ in their number alone, begin as copies of one another: no sign of anything.
-
-    Args:
-        head: the module's name.
-        tail: what follows it in the name of one of its parameters.
+    Attributes:
+        leaves: by name, without the words of wrappers.
+        fed: the modules in which a leaf receives a gradient.
     """
-    own = {name[len(head) :]: leaf for name, leaf in leaves.items() if name.startswith(f"{head}.")}
-    heads = sorted(name[: -len(tail)] for name, leaf in leaves.items() if name.endswith(tail) and is_fed(leaf))
-    matching = []
-    for other in heads:
-        if _without_numbers(other) == _without_numbers(head):
-            continue
-        pairs = [(leaf, leaves.get(other + end)) for end, leaf in own.items()]
-        known = [(leaf, twin) for leaf, twin in pairs if twin is not None and is_fed(twin) and twin.shape == leaf.shape]
-        if len(known) == len(pairs):
-            if _alike(known):
-                return other, True
-            matching.append(other)
-    return (matching[0], False) if matching else ("", False)
 
+    def __init__(self, leaves: Mapping[str, LeafFact]) -> None:
+        self.leaves = leaves
+        self.fed: set[str] = set()
+        # Per module its leaves by the rest of their names; and modules by the rest and the shape of a leaf that is fed.
+        self._own: dict[str, dict[str, _Known]] = {}
+        self._trained: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        self._leaders: dict[str, tuple[str, bool]] = {}
+        for name, leaf in leaves.items():
+            known = _Known(leaf, _square(leaf.sample))
+            for module in modules_around(name):
+                rest = name[len(module) :]
+                self._own.setdefault(module, {})[rest] = known
+                if is_fed(leaf):
+                    self.fed.add(module)
+                    self._trained.setdefault((rest, leaf.shape), []).append(module)
 
-def copied_module(leaves: Leaves, name: str) -> str:
-    """The outermost module around a parameter that has nearly the values of a trained one; "" if there is none."""
-    return next((head for head in modules_around(name) if leader_of(leaves, head, name[len(head) :])[1]), "")
+    def leader_of(self, head: str) -> tuple[str, bool]:
+        """A trained module with parameters of the same names and shapes, and whether their values are alike.
 
+        Layers of a stack, which differ in their number alone, begin as copies of one another: no sign of anything.
+        """
+        if head not in self._leaders:
+            self._leaders[head] = self._leader_of(head)
+        return self._leaders[head]
 
-def unfed_module(fed: Collection[str], name: str) -> str:
-    """The outermost module around a parameter none of whose parameters receives a gradient; "" if none.
+    def _leader_of(self, head: str) -> tuple[str, bool]:
+        own = self._own.get(head, {})
+        places = [self._trained.get((rest, known.leaf.shape), []) for rest, known in own.items()]
+        plain = _without_numbers(head)
+        first = ""
+        fewest: list[str] = min(places, key=len, default=[])
+        for other in sorted(fewest):
+            theirs = self._own[other]
+            pairs = [(known, theirs[rest]) for rest, known in own.items() if rest in theirs]
+            if len(pairs) < len(own) or _without_numbers(other) == plain:
+                continue
+            if all(is_fed(twin.leaf) and twin.leaf.shape == known.leaf.shape for known, twin in pairs):
+                if _alike(pairs):
+                    return other, True
+                first = first or other
+        return first, False
 
-    One of a numbered list is a part of the module that holds the list, others of which do receive one.
+    def copied(self, name: str) -> str:
+        """The outermost module around a parameter that has nearly the values of a trained one; "" if there is none."""
+        return next((head for head in modules_around(name) if self.leader_of(head)[1]), "")
 
-    Args:
-        fed: the modules in which a parameter does.
-    """
-    head = next((head for head in modules_around(name) if head not in fed), "")
-    return "" if head.rpartition(".")[2].isdigit() else head
+    def unfed(self, name: str) -> str:
+        """The outermost module around a parameter none of whose parameters receives a gradient; "" if none.
 
-
-def fed_modules(leaves: Leaves) -> set[str]:
-    """The modules in which a parameter receives a gradient."""
-    return {module for name, leaf in leaves.items() if is_fed(leaf) for module in modules_around(name)}
+        One of a numbered list is a part of the module that holds the list, others of which do receive one.
+        """
+        head = next((head for head in modules_around(name) if head not in self.fed), "")
+        return "" if head.rpartition(".")[2].isdigit() else head
 
 
 def modules_around(name: str) -> Iterable[str]:
@@ -90,12 +113,21 @@ def _without_numbers(name: str) -> list[str]:
     return [part for part in name.split(".") if not part.isdigit()]
 
 
-def _alike(pairs: Sequence[tuple[LeafFact, LeafFact]]) -> bool:
+def _square(sample: Sequence[float]) -> float | None:
+    """‖a‖² of some entries; None of those that are all the same, as biases of 0 and scales of 1 in any two networks."""
+    return sum(a * a for a in sample) if len(set(sample)) > 1 else None
+
+
+def _alike(pairs: Sequence[tuple[_Known, _Known]]) -> bool:
     apart = whole = 0.0
+    told = []
     for one, two in pairs:
-        # Biases of 0 and scales of 1 are the same in any two networks.
-        if len(one.sample) != len(two.sample) or len(set(one.sample)) < 2 or len(set(two.sample)) < 2:
-            continue
-        apart += sum((a - b) ** 2 for a, b in zip(one.sample, two.sample, strict=True))
-        whole += sum(a * a + b * b for a, b in zip(one.sample, two.sample, strict=True))
-    return whole > 0 and apart <= _ALIKE * whole
+        if one.square is not None and two.square is not None and len(one.leaf.sample) == len(two.leaf.sample):
+            whole += one.square + two.square
+            told.append((one.leaf.sample, two.leaf.sample))
+    for first, second in told:
+        for a, b in zip(first, second, strict=True):
+            apart += (a - b) ** 2
+            if apart > _ALIKE * whole:
+                return False
+    return whole > 0
