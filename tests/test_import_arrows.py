@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"accuracy", "analyses", "capture", "collector", "errors", "graph", "numerics", "records"},
         {"flint", "numpy", "torch"},
     ),
-    "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof"}, {"torch"}),
+    "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof", "records"}, {"torch"}),
     "explaining": ({"analyses", "capture", "errors", "graph", "numerics", "proof", "subject"}, {"torch"}),
     "sweeping": ({"analyses", "capture", "errors", "numerics", "records", "targets"}, {"torch"}),
     "api": (

@@ -18,11 +18,13 @@ from graphlens.capture.tape import Tape
 from graphlens.capture.timing import Progress, time_programs
 from graphlens.capture.trace import Trace, observe
 from graphlens.errors import GraphlensError, ProofError
+from graphlens.graph import GradGraph
 from graphlens.proof.alone import times_alone
 from graphlens.proof.code import Code, write_code
 from graphlens.proof.keeping import kept_bytes
-from graphlens.proof.simplify import simplify
+from graphlens.proof.simplify import Simplified, simplify
 from graphlens.proof.trials import first_line, noise, trials
+from graphlens.records import RunRecord
 
 _IDLE_RUNS = 25
 
@@ -60,24 +62,12 @@ def prove(
     except (RuntimeError, ValueError, TypeError, GraphlensError) as error:
         return Proof(f"the simplified program does not run: {first_line(error)}")
     before = replace(program, leaves={**program.leaves, **after.leaves}) if program.leaves else program
-    # One after the other: in turns the longer pass would leave the shorter one with cold caches.
-    timed = [time_programs([each], repeats, progress=progress)[0] for each in (before, after)]
-    records = [
-        replace(run.record(), forward=timings.forward, backward=timings.backward)
-        for run, timings in zip((first, result), timed, strict=True)
-    ]
-    comparison = compare_records(*records)
+    comparison = compare_records(*_timed((before, first), (after, result), repeats=repeats, progress=progress))
     progress(f"{program.name}: timing what is left, op by op")
-    alone = times_alone(simplified)
     bound = _half_of_the_digits(tape, code)
     return Proof(
         comparison=comparison,
-        prediction=Prediction(
-            len(simplified.stay),
-            kept_bytes(simplified, graph),
-            alone and (alone.forward + _idle(program, trace, tape, code)) / 1e9,
-            alone and alone.backward / 1e9,
-        ),
+        prediction=_prediction(simplified, graph, _idle(program, trace, tape, code)),
         bound=bound,
         gathered=tuple(
             _gathered(tape, row.name) for row in comparison.gradients if (row.a, row.b) == ("value", "none")
@@ -87,6 +77,26 @@ def prove(
         calls=len(simplified.calls),
         guards=len(simplified.guards),
         code=code.text,
+    )
+
+
+def _timed(*runs: tuple[Program, Trace], repeats: int, progress: Progress) -> list[RunRecord]:
+    """What the runs gave, with times: one program after the other, as in turns the longer would leave cold caches."""
+    records = []
+    for program, trace in runs:
+        (timings,) = time_programs([program], repeats, progress=progress)
+        records.append(replace(trace.record(), forward=timings.forward, backward=timings.backward))
+    return records
+
+
+def _prediction(simplified: Simplified, graph: GradGraph, idle: float) -> Prediction:
+    """What is told before the program is run; `idle` are the nanoseconds of a forward pass that computes nothing."""
+    alone = times_alone(simplified)
+    return Prediction(
+        len(simplified.stay),
+        kept_bytes(simplified, graph),
+        alone and (alone.forward + idle) / 1e9,
+        alone and alone.backward / 1e9,
     )
 
 

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import graphlens
 from graphlens.capture import cost
-from graphlens.capture.cost import FORMULAS, Costs, Tally, count_costs
+from graphlens.capture.cost import Costs, Tally, count_costs
+from graphlens.capture.flops import FORMULAS
 from graphlens.capture.program import Program, cleared_gradients, run_backward, subject_program
 from graphlens.graph import GradGraph
 from graphlens.subject import Subject
