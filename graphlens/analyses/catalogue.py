@@ -198,8 +198,10 @@ PAGES: dict[str, Page] = {
         "after every round, or after some of many. What comes in is propagated with the derivatives of the "
         "ops, and so taken apart: errors of values that are the same in all rounds come in again and again "
         "(systematic: they add up like n), roundings that differ from round to round come to √n times one of "
-        "them if their signs are random, and to more if they lean to one side (drift). Where the floats "
-        "repeat to the last bit, growth is frozen; where a round enlarges a small change, the error is "
+        "them if their signs are random, and to more if they lean to one side (drift). Of rounds that multiply by "
+        "a computed inverse X and by A the prediction n·‖R y‖ with R = X A − I is the first order of (I + R)ⁿ y − y "
+        "(on this residual: Higham 2002, chapter 14). Where the floats repeat to the last bit, growth is frozen, or "
+        "stalled where the truth moves on; where a round enlarges a small change, the error is "
         "amplified, by a factor per round. Loops that lessen it are not reported, nor growth like √n over "
         "less than 100 rounds.",
         "for _ in range(n): y = torch.linalg.inv(A) @ (A @ y)",
