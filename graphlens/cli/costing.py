@@ -31,8 +31,9 @@ def print_costs(
     from graphlens.analyses.cost import cost_table
     from graphlens.analyses.counts import row_keys
     from graphlens.analyses.overhead import overhead_findings, overhead_of
+    from graphlens.views.cost_document import cost_document
     from graphlens.views.cost_report import cost_csv, cost_report
-    from graphlens.views.documents import cost_document, to_json
+    from graphlens.views.documents import to_json
 
     graph, run, _ = measured(target, settings, repeats=repeats, quiet=quiet)
     with progressing(quiet) as progress:

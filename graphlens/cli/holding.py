@@ -53,7 +53,8 @@ def memory(
     graph, persistent, growth, note = _measured(target, settings, device, quiet=quiet)
     from graphlens.analyses.counts import row_keys
     from graphlens.analyses.memory import memory_of
-    from graphlens.views.documents import memory_document, to_json
+    from graphlens.views.cost_document import memory_document
+    from graphlens.views.documents import to_json
     from graphlens.views.memory_plot import plot_memory
     from graphlens.views.memory_report import memory_report
 

@@ -40,7 +40,8 @@ def timeline(
     graph, run, times = measured(target, settings, repeats=repeats, quiet=quiet)
     from graphlens.analyses.timeline import flame
     from graphlens.units import nodes_text, seconds_text
-    from graphlens.views.documents import timeline_document, to_json
+    from graphlens.views.cost_document import timeline_document
+    from graphlens.views.documents import to_json
     from graphlens.views.flame_chart import Chart, flame_png, flame_svg
     from graphlens.views.timeline_trace import trace_json
 

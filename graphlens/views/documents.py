@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 from graphlens.analyses.budgets import Budget
 from graphlens.analyses.comparison import Comparison
 from graphlens.analyses.connectivity import Connectivity
-from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding
-from graphlens.analyses.memory import Growth, Memory
-from graphlens.analyses.overhead import Overhead, overhead_numbers
 from graphlens.analyses.proof import Proof
-from graphlens.analyses.timeline import Flame
-from graphlens.graph import GradGraph
-from graphlens.records import CostRun, Gradient, RunRecord, TensorValue, Timing
-from graphlens.views.memory_report import objects_bytes
+from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.plain import evidence, number, timing
 from graphlens.views.rounding_document import accuracy_document, nearness_document
 
@@ -54,7 +48,7 @@ def check_document(target: str, found: Connectivity, notes: Sequence[str] = ()) 
     return {
         "target": target,
         "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in found.verdicts],
-        "findings": [_finding(finding) for finding in found.findings],
+        "findings": [finding_document(finding) for finding in found.findings],
         "notes": list(notes),
     }
 
@@ -67,7 +61,7 @@ def explain_document(explanation: Explanation) -> dict[str, Any]:
         "topics": list(explanation.topics),
         "nodes": None if explanation.graph is None else len(explanation.graph),
         "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in explanation.verdicts],
-        "findings": [_finding(finding) for finding in explanation.findings],
+        "findings": [finding_document(finding) for finding in explanation.findings],
         "time": {"backward": None if run is None else timing(run.plain)},
         "proof": None if proof is None else _proof(proof),
         "accuracy": None if explanation.accuracy is None else accuracy_document(explanation.accuracy),
@@ -121,7 +115,8 @@ def _proof(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """One finding, as each document has it."""
     where = finding.where
     return {
         "code": finding.code,
@@ -163,96 +158,6 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
     }
 
 
-def cost_document(
-    target: str,
-    costs: CostTable,
-    run: CostRun,
-    findings: Sequence[Finding] = (),
-    overhead: Overhead | None = None,
-) -> dict[str, Any]:
-    """`graphlens stats --cost --json`. Nanoseconds, FLOPs, bytes; null where not measured or not counted."""
-    machine = costs.machine
-    return {
-        "target": target,
-        "by": costs.by,
-        "rows": [_cost(row) for row in costs.rows],
-        "total": _cost(costs.total),
-        "backward": {"plain": timing(run.plain), "hooked": timing(run.hooked), "coverage": run.coverage},
-        "hook_ns": run.hook_ns,
-        "around_ns": {"before": run.before_ns, "after": run.after_ns},
-        "findings": [_finding(finding) for finding in findings],
-        "overhead": None if overhead is None else overhead_numbers(overhead),
-        "not_counted": dict(run.uncounted),
-        "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
-        "machine": None
-        if machine is None
-        else {"flops": machine.flops, "bandwidth": machine.bandwidth, "call": machine.call, "threads": machine.threads},
-    }
-
-
-def memory_document(target: str, memory: Memory, growth: Growth) -> dict[str, Any]:
-    """`graphlens memory --json`. Bytes; null where not measured. The curves as they are, one number a node."""
-    return {
-        "target": target,
-        "saved": {
-            "views": memory.views,
-            "storage_bytes": memory.storages,
-            "storages": memory.storage_count,
-            "anyway": memory.anyway,
-            "kept": memory.kept,
-            "not_available": memory.unknown,
-        },
-        "growth": {
-            "bytes": growth.pass_bytes,
-            "min": growth.low,
-            "max": growth.high,
-            "rounds": growth.rounds,
-            "passes": growth.passes,
-            "objects": objects_bytes(memory, growth),
-            "reason": growth.reason or None,
-        },
-        "peak_with_gradients": {"bytes": memory.peak, "backward_nodes_run": memory.peak_step},
-        "by": memory.by,
-        "rows": [{"key": row.key, "storages": row.storages, "bytes": row.bytes} for row in memory.rows],
-        "curve": {
-            "forward": list(memory.forward),
-            "backward": list(memory.backward),
-            "gradients": None if memory.gradients is None else list(memory.gradients),
-        },
-    }
-
-
-def timeline_document(target: str, file: str, graph: GradGraph, flame: Flame, run: CostRun) -> dict[str, Any]:
-    """`graphlens timeline --json`. Nanoseconds of the nodes together, seconds of the passes."""
-    return {
-        "target": target,
-        "file": file,
-        "nodes": len(graph),
-        "bars": len(flame.bars),
-        "backward_ns": flame.total,
-        "backward": {"plain": timing(run.plain), "hooked": timing(run.hooked), "coverage": run.coverage},
-        "hook_ns": run.hook_ns,
-        "around_ns": {"before": run.before_ns, "after": run.after_ns},
-    }
-
-
-def _cost(row: CostRow) -> dict[str, Any]:
-    return {
-        "key": row.key,
-        "nodes": row.nodes,
-        "forward_ns": row.forward_ns,
-        "backward_ns": row.backward_ns,
-        "flops": row.flops,
-        "moved": row.moved,
-        "nodes_not_counted": row.uncounted,
-        "nodes_not_sized": row.unsized,
-        "intensity": row.intensity,
-        "flops_a_second": row.flops_a_second,
-        "bytes_a_second": row.bytes_a_second,
-        "bound": None if row.bound == "unknown" else row.bound,
-    }
-
-
 def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) -> dict[str, Any]:
     """`graphlens compare --json`."""
     a, b = comparison.a, comparison.b
@@ -270,7 +175,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
             for reason in comparison.reasons
         ]
         + [
-            {"target": side.target, **_finding(finding)}
+            {"target": side.target, **finding_document(finding)}
             for side, findings in ((a, comparison.waste_a), (b, comparison.waste_b))
             for finding in findings
         ],

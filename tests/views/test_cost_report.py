@@ -14,8 +14,8 @@ from graphlens.analyses.overhead import Overhead
 from graphlens.analyses.overhead_fit import OverheadFit
 from graphlens.graph import Edge, GradGraph, Node, Output
 from graphlens.records import CostRun, Machine, Timing
+from graphlens.views.cost_document import cost_document
 from graphlens.views.cost_report import cost_csv, cost_report, flops_text
-from graphlens.views.documents import cost_document
 
 MACHINE = Machine(62.4e9, 12.5e9, 1.1e-6, 2)
 RUN = CostRun(

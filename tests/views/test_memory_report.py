@@ -6,7 +6,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from graphlens.analyses.memory import Alive, Growth, Memory, memory_of
-from graphlens.views.documents import memory_document
+from graphlens.views.cost_document import memory_document
 from graphlens.views.memory_plot import plot_memory, thinned
 from graphlens.views.memory_report import memory_report, objects_bytes
 from tests.analyses.test_memory import KEYS, graph_of
