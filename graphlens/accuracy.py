@@ -299,13 +299,14 @@ class Condition(NamedTuple):
     """κ₂ = σ_max ÷ σ_min of a matrix, from its singular values in float64; of several that of the worst.
 
     `at_least` says that it is a lower bound: σ_min drowns in the rounding of that computation, or not all
-    matrices were looked at.
+    matrices were looked at. `matrix` is the name of the leaf that it is, else the line that makes use of it.
     """
 
     kappa: float
     at_least: bool
     rows: int
     columns: int
+    matrix: str = ""
 
 
 @dataclass(frozen=True)
@@ -321,8 +322,8 @@ class Accuracy:
         escaped: how often Python read the numbers of floating-point tensors, as .item() and
             torch.tensor([...]) do: what a program makes of them is not followed, and counts as exact.
         repeats: how a second run from the same state compared; None where none was made.
-        condition: of the matrices that the run inverts, factors or solves with that of the worst; None
-            where there are none.
+        conditions: of the matrices that the run inverts, factors or solves with, the worst of each name
+            first.
         notes: what could not be found out, and why.
     """
 
@@ -338,6 +339,6 @@ class Accuracy:
     branches: Sequence[Branch] = ()
     escaped: int = 0
     repeats: Repeat | None = None
-    condition: Condition | None = None
+    conditions: Sequence[Condition] = ()
     notes: Sequence[str] = ()
     seconds: float = 0.0

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphlens.accuracy import Accuracy, LoopErrors, Quantity, label
 from graphlens.analyses.rounding.laws import law_of, worst_case
-from graphlens.analyses.rounding.places import place_of
+from graphlens.analyses.rounding.places import place_of, short_place
 
 _LITTLE = 0.02  # of an error: as much may have been there before a loop whose prediction it is held against
 
@@ -84,6 +84,14 @@ class LoopError:
         return (self.place, self.backward, self.number)
 
 
+class MatrixCondition(NamedTuple):
+    """κ₂ of a matrix that is inverted, factored or solved with, and whether it is a lower bound; see `Condition`."""
+
+    matrix: str
+    kappa: float
+    at_least: bool
+
+
 @dataclass(frozen=True)
 class Exactness:
     """How exact one target was at one point.
@@ -91,8 +99,7 @@ class Exactness:
     Attributes:
         method, precision: see `accuracy.Accuracy`.
         unit: unit roundoff of the results' format.
-        condition: the largest κ₂ of a matrix that is inverted, factored or solved with, and whether it is a
-            lower bound; None where there is no such matrix.
+        conditions: of the matrices that are inverted, factored or solved with, the largest κ₂ first.
         notes: what could not be found out.
     """
 
@@ -101,8 +108,12 @@ class Exactness:
     unit: float
     results: tuple[ResultError, ...]
     loops: tuple[LoopError, ...]
-    condition: tuple[float, bool] | None
+    conditions: tuple[MatrixCondition, ...]
     notes: tuple[str, ...] = ()
+
+    def condition(self, matrix: str) -> MatrixCondition | None:
+        """That of a matrix by its name."""
+        return next((found for found in self.conditions if found.matrix == matrix), None)
 
     @cached_property
     def by_label(self) -> Mapping[str, ResultError]:
@@ -112,14 +123,13 @@ class Exactness:
 
 def exactness_of(accuracy: Accuracy) -> Exactness:
     """The numbers of one run, without its ops and its graph."""
-    worst = accuracy.condition
     return Exactness(
         accuracy.method,
         accuracy.precision,
         accuracy.unit,
         tuple(_result(item) for item in accuracy.quantities),
         tuple(_loops(accuracy)),
-        None if worst is None else (worst.kappa, worst.at_least),
+        tuple(MatrixCondition(found.matrix, found.kappa, found.at_least) for found in accuracy.conditions),
         tuple(accuracy.notes),
     )
 
@@ -138,6 +148,15 @@ def telling(found: Sequence[Exactness]) -> list[str]:
     return sorted(order, key=lambda label: order[label])
 
 
+def matrices(found: Sequence[Exactness]) -> list[str]:
+    """The names of all matrices: those first whose κ₂ changes most from point to point, then those with the largest."""
+    kappas: dict[str, list[float]] = {}
+    for exactness in found:
+        for item in exactness.conditions:
+            kappas.setdefault(item.matrix, []).append(item.kappa)
+    return sorted(kappas, key=lambda name: (-round(max(kappas[name]) / min(kappas[name]), 3), -max(kappas[name])))
+
+
 def _result(item: Quantity) -> ResultError:
     digits = item.digits if item.significant is None else item.significant[0]
     return ResultError(item.name, item.kind, item.error, item.truth, item.is_zero, digits)
@@ -148,15 +167,10 @@ def _loops(accuracy: Accuracy) -> Sequence[LoopError]:
     for loop in accuracy.loops:
         place = place_of(accuracy, loop.makers)
         names = dict.fromkeys(accuracy.ops[op].name for op in loop.makers)
-        where = _short(place.source) or ", ".join(names) or "unknown"
+        where = short_place(place.source) or ", ".join(names) or "unknown"
         number = sum((one.place, one.backward) == (where, loop.backward) for one in found)
         found.append(_loop(loop, where, number))
     return found
-
-
-def _short(source: str) -> str:
-    """ "chain.py:60" of "/home/me/chain.py:60 (forward)"."""
-    return source.split(" (")[0].replace("\\", "/").rpartition("/")[2]
 
 
 def _loop(loop: LoopErrors, place: str, number: int) -> LoopError:
@@ -186,7 +200,7 @@ def to_plain(found: Exactness) -> dict[str, Any]:
         "unit": _text(found.unit),
         "results": [{key: _text(value) for key, value in vars(item).items()} for item in found.results],
         "loops": [{key: _text(value) for key, value in vars(item).items()} for item in found.loops],
-        "condition": None if found.condition is None else [_text(found.condition[0]), found.condition[1]],
+        "conditions": [{key: _text(value) for key, value in item._asdict().items()} for item in found.conditions],
         "notes": list(found.notes),
     }
 
@@ -197,14 +211,13 @@ def from_plain(plain: Mapping[str, Any]) -> Exactness:
     Raises:
         KeyError, TypeError, ValueError: `plain` is nothing that `to_plain` has written.
     """
-    worst = plain["condition"]
     return Exactness(
         str(plain["method"]),
         None if plain["precision"] is None else int(plain["precision"]),
         float(plain["unit"]),
         tuple(ResultError(**_numbers(item, ("error", "truth", "digits"))) for item in plain["results"]),
         tuple(LoopError(**_numbers(item, _LOOP_NUMBERS)) for item in plain["loops"]),
-        None if worst is None else (float(worst[0]), bool(worst[1])),
+        tuple(MatrixCondition(**_numbers(item, ("kappa",))) for item in plain["conditions"]),
         tuple(map(str, plain["notes"])),
     )
 

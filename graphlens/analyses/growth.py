@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from graphlens.analyses.exactness import Exactness, matrices
 from graphlens.analyses.fits import FEWEST, Line, Power, exact_line, fit_line, fit_power, student_t
 from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.records import Timing
@@ -42,7 +43,6 @@ BACKWARD = Quantity("backward", "backward", "s", "time")
 OUTPUT = Quantity("output_difference", "output difference", "", "difference", is_of_pair=True)
 GRADIENT = Quantity("gradient_difference", "gradient difference", "", "difference", is_of_pair=True)
 COSTS = (NODES, EDGES, DEPTH, SAVED, FORWARD, BACKWARD, OUTPUT, GRADIENT)
-CONDITION = "κ₂"  # in the place of an option: what errors grow with where options change the matrix
 
 
 @dataclass(frozen=True)
@@ -108,25 +108,34 @@ def error_of(label: str) -> Quantity:
     return Quantity(_ERROR_OF + label, _ERROR_OF + label, "", "error")
 
 
+def condition_name(matrix: str) -> str:
+    """What stands in the place of an option: what errors grow with where options change a matrix."""
+    return f"κ₂({matrix})"
+
+
 def by_condition(sweep: Sweep) -> Iterator[Series]:
-    """The relative errors of results over the condition number, where the one option that is swept changes it."""
+    """The relative errors of results over the κ₂ of a matrix that the one option that is swept changes."""
     if sum(len(values) > 1 for values in sweep.over.values()) != 1:
         return
     for side in range(len(sweep.names)):
-        rows: dict[str, list[tuple[float, float]]] = {}
-        for point in sweep.done:
-            found = point.sides[side].exactness
-            if found is None or found.condition is None or found.condition[1]:
-                continue
-            for result in found.results:
-                if result.relative is not None:
-                    rows.setdefault(result.label, []).append((found.condition[0], result.relative))
-        for label, pairs in rows.items():
-            pairs.sort()
-            if len({f"{x:.2g}" for x, _ in pairs}) >= FEWEST:
-                xs, ys = zip(*pairs, strict=True)
-                name = f"relative error of {label}"
-                yield Series(Quantity(name, name, "", "error"), side, CONDITION, {}, xs, ys)
+        found = [exact for point in sweep.done if (exact := point.sides[side].exactness) is not None]
+        for matrix in matrices(found)[:1]:
+            yield from _along(matrix, side, found)
+
+
+def _along(matrix: str, side: int, found: Sequence[Exactness]) -> Iterator[Series]:
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for exact in found:
+        known = exact.condition(matrix)
+        for result in exact.results if known is not None and not known.at_least else ():
+            if known is not None and result.relative is not None:
+                rows.setdefault(result.label, []).append((known.kappa, result.relative))
+    for label, pairs in rows.items():
+        pairs.sort()
+        if len({f"{x:.2g}" for x, _ in pairs}) >= FEWEST:
+            xs, ys = zip(*pairs, strict=True)
+            name = f"relative error of {label}"
+            yield Series(Quantity(name, name, "", "error"), side, condition_name(matrix), {}, xs, ys)
 
 
 def series(sweep: Sweep, over: str) -> Iterator[Series]:
@@ -230,6 +239,11 @@ def _without_law(one: Series, note: str, constant: float | None = None) -> Law:
     return Law(one.quantity, one.side, one.over, one.where, len(one.xs), constant, note=note)
 
 
+NO_LAW = "not told apart from"
+_DECADES = 1e4  # times the smallest: beyond it the largest point alone decides a line through errors
+_LINEAR = 0.25  # by which the exponent of an error may differ from 1 where it is told to grow along a line
+
+
 def _noisy_law(one: Series) -> Law:
     """A time or a rounding difference: only what stands out of its scatter is claimed."""
     if one.timings:
@@ -239,11 +253,16 @@ def _noisy_law(one: Series) -> Law:
     power, note = _power(one.xs, one.ys)
     if power is not None and abs(power.exponent) < student_t(power.points - 2) * power.error:
         note = (
-            f"the {power.points} larger points scatter too much for an exponent: "
-            f"{power.exponent:.2f} ± {power.error:.2f} from so few is not told apart from 0 at 95 %"
+            f"the exponent through the {power.points} larger points is {power.exponent:.2f} ± {power.error:.2f}, which "
+            f"of so few is {NO_LAW} 0 at 95 %"
         )
         power = None
     line: Line | None = fit_line(one.xs, one.ys)
+    # Over decades the last point decides a line's slope: it is no law of errors beside another exponent.
+    is_other = power is not None and abs(power.exponent - 1) > max(student_t(power.points - 2) * power.error, _LINEAR)
+    is_wide = max(one.xs) > _DECADES * min((x for x in one.xs if x > 0), default=math.inf)
+    if one.quantity.kind != "time" and (is_other or is_wide):
+        line = None
     if line is not None and abs(line.slope) < student_t(line.points - 2) * line.slope_error:
         note = "; ".join(filter(None, (note, "no slope stands out of the scatter")))
         line = None

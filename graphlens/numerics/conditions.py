@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 
 from graphlens.accuracy import Condition
+from graphlens.analyses.rounding.places import short_place
 from graphlens.capture.tape import Call, Tape
+from graphlens.graph import GradGraph
 from graphlens.numerics.arguments import argument, op_name
 from graphlens.numerics.shadow import WIDE, is_float, wide
 
@@ -80,9 +82,10 @@ def condition_of(call: Call, tape: Tape) -> Condition | None:
     return condition(held)
 
 
-def worst_condition(tape: Tape) -> Condition | None:
-    """The largest κ₂ among the matrices that a tape inverts, factors or solves with, each looked at once."""
-    worst: Condition | None = None
+def conditions_of(tape: Tape, graph: GradGraph) -> list[Condition]:
+    """κ₂ of the matrices that a tape inverts, factors or solves with: of each name the worst, the largest first."""
+    worst: dict[str, Condition] = {}
+    leaves = {value: name for name, value in tape.leaves.items()}
     seen, work, is_all = set[tuple[str, int]](), 0.0, True
     for call in tape.calls:
         value = matrix_value(call)
@@ -95,9 +98,18 @@ def worst_condition(tape: Tape) -> Condition | None:
             is_all = False
             break
         found = condition_of(call, tape)
-        if found is not None and (worst is None or found.kappa > worst.kappa):
-            worst = found
-    return worst if is_all or worst is None else worst._replace(at_least=True)
+        if found is not None:
+            name = leaves.get(value) or _line(call, graph)
+            if name not in worst or found.kappa > worst[name].kappa:
+                worst[name] = found._replace(matrix=name)
+    rows = sorted(worst.values(), key=lambda found: -found.kappa)
+    return rows if is_all else [found._replace(at_least=True) for found in rows]
+
+
+def _line(call: Call, graph: GradGraph) -> str:
+    """ "chain.py:104", or the op's name where the line is not known."""
+    source = None if call.node is None else graph.nodes[call.node].source
+    return op_name(call) if source is None else short_place(str(graph.sources[source]))
 
 
 def _triangle(call: Call, held: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.choosing import best_reference
-from graphlens.numerics.conditions import worst_condition
+from graphlens.numerics.conditions import conditions_of
 from graphlens.numerics.growth import loop_errors
 from graphlens.numerics.judging import judge
 from graphlens.numerics.loops import carried_values
@@ -114,7 +114,7 @@ def _held(study: Study, notes: Sequence[str], seconds: float, tell: Progress) ->
         quantities,
         branches=_branches(reference),
         escaped=study.tape.reads,
-        condition=worst_condition(study.tape),
+        conditions=conditions_of(study.tape, study.graph),
         notes=notes,
     )
 

@@ -10,7 +10,7 @@ from graphlens.accuracy import Accuracy, LoopErrors
 from graphlens.analyses.rounding.laws import law_of, prediction, random_walk, worst_case
 from graphlens.errors import MeasureError
 from graphlens.units import count_text, significant
-from graphlens.views.plotting import file_of, settings
+from graphlens.views.plotting import file_of, plain, settings, ticks
 
 _MOST_PANELS = 6
 _POINTS = 200  # of a line; of longer ones as many, at even distances of the logarithm
@@ -99,6 +99,8 @@ def _draw(axes: Any, loop: LoopErrors, lines: Sequence[Line]) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    ticks(axes.xaxis, [round_ for line in lines for round_ in line.rounds], plain)
+    ticks(axes.yaxis, [value for line in lines for value in line.values], plain)
     axes.set_title(f"{'backward' if loop.backward else 'forward'} pass: {law_of(loop).verdict}", fontsize=11)
     axes.set_xlabel("rounds (of the backward pass: from the last one)" if loop.backward else "rounds")
     axes.set_ylabel("‖error‖₂ (in units of the values)")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from graphlens.analyses.exactness import Exactness, LoopError, telling
-from graphlens.analyses.growth import CONDITION, x_text
+from graphlens.analyses.exactness import Exactness, LoopError, matrices, telling
+from graphlens.analyses.growth import condition_name, x_text
 from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.errors import MeasureError
 from graphlens.graph import printable
@@ -37,6 +37,7 @@ class Panel(NamedTuple):
     x_label: str
     y_label: str
     lines: list[Line]
+    is_numbered: bool = False  # though the option that is swept may have no numbers
 
 
 _BEFORE = "from before the loop"
@@ -82,7 +83,7 @@ def plot_exactness(sweep: Sweep, kind: str) -> bytes:
         cells = cells.reshape(len(grid), columns)
         for (side, where, _), panels, row in zip(rows, grid, cells, strict=False):
             for panel, axes in zip(panels, row, strict=False):
-                is_numbered = is_numeric(sweep.over[over]) or panel.x_label == CONDITION
+                is_numbered = panel.is_numbered or is_numeric(sweep.over[over])
                 _draw(axes, panel, None if is_numbered else sweep.over[over], _lead(sweep, side, where))
             for axes in row[len(panels) :]:
                 axes.set_axis_off()
@@ -129,42 +130,45 @@ def _panels(sweep: Sweep, side: int, where: Mapping[str, Any], points: Sequence[
         ]
         if loops:
             panels.append(Panel(loop_title(key), over, "‖error‖₂ after the last round", lines))
-    conditions = [found.condition[0] for found in known if found.condition is not None and not found.condition[1]]
-    if len({f"{kappa:.2g}" for kappa in conditions}) > 1 and not _is_the_option(xs, sides):
-        panels.append(_by_condition(labels, known))
+    for matrix in matrices(known)[:1]:
+        kappas = {f"{found.kappa:.2g}" for exact in known if (found := exact.condition(matrix)) is not None}
+        if len(kappas) > 1 and not _is_the_option(xs, sides, matrix):
+            panels.append(_by_condition(labels, known, matrix))
     return panels
 
 
-def _by_condition(labels: Sequence[str], known: Sequence[Exactness]) -> Panel:
-    """Relative errors over κ₂, and u·κ₂ beside them."""
-    pairs = [(found, found.condition[0]) for found in known if found.condition is not None]
+def _by_condition(labels: Sequence[str], known: Sequence[Exactness], matrix: str) -> Panel:
+    """Relative errors over κ₂ of a matrix, and u·κ₂ beside them."""
+    pairs = [
+        (exact, found.kappa) for exact in known if (found := exact.condition(matrix)) is not None and not found.at_least
+    ]
     lines = [
         Line(
             label,
             sorted(
-                (kappa, result.relative) for found, kappa in pairs
-                if (result := found.by_label.get(label)) is not None and result.relative is not None
+                (kappa, result.relative) for exact, kappa in pairs
+                if (result := exact.by_label.get(label)) is not None and result.relative is not None
             ),
             {**_look(number), "linestyle": ""},
         )
         for number, label in enumerate(labels)
     ]  # fmt: skip
-    rule = sorted((kappa, found.unit * kappa) for found, kappa in pairs)
+    rule = sorted((kappa, exact.unit * kappa) for exact, kappa in pairs)
     lines.append(
         Line("u·κ₂: of one inverse or solve", rule, {"color": "#6c757d", "linestyle": (0, (6, 3)), "marker": ""}, True)
     )
-    return Panel("Against the condition number", CONDITION, "largest error ÷ largest true entry", lines)
+    title = "Against the condition number"
+    return Panel(title, condition_name(matrix), "largest error ÷ largest true entry", lines, is_numbered=True)
 
 
-def _is_the_option(xs: Sequence[Any], sides: Sequence[Side]) -> bool:
-    """Whether the swept option is the condition number itself, but where another matrix is worse."""
+def _is_the_option(xs: Sequence[Any], sides: Sequence[Side], matrix: str) -> bool:
+    """Whether the swept option is the condition number of the matrix itself."""
     pairs = [
-        (x, found.exactness.condition[0])
+        (x, known.kappa)
         for x, found in zip(xs, sides, strict=True)
-        if found.exactness is not None and found.exactness.condition is not None
+        if found.exactness is not None and (known := found.exactness.condition(matrix)) is not None
     ]
-    same = sum(type(x) in (int, float) and math.isclose(x, kappa, rel_tol=0.01) for x, kappa in pairs)
-    return 2 * same > len(pairs)
+    return all(type(x) in (int, float) and math.isclose(x, kappa, rel_tol=0.01) for x, kappa in pairs)
 
 
 def _look(number: int) -> dict[str, Any]:

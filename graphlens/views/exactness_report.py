@@ -10,14 +10,28 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.analyses.exactness import LoopError, ResultError, telling
-from graphlens.analyses.growth import CONDITION, x_text
+from graphlens.analyses.exactness import LoopError, ResultError, matrices, telling
+from graphlens.analyses.growth import condition_name, x_text
+from graphlens.analyses.rounding.laws import (
+    AMPLIFIED,
+    BOUNDED,
+    DAMPED,
+    DRIFT,
+    EXACT,
+    FROZEN,
+    INHERITED,
+    RANDOM,
+    STALLED,
+    SYSTEMATIC,
+    UNCLEAR,
+)
 from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.graph import printable
 from graphlens.units import count_text, significant
 from graphlens.views.table import heading, paragraph, table
 
 MOST_RESULTS = 5  # columns
+_MOST_MATRICES = 2  # columns
 _MOST_LOOPS = 4
 _MOST_NOTES = 4
 _LONGEST = 10  # letters of a column's title
@@ -79,14 +93,11 @@ def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width
         for title, label in zip(titles, shown, strict=True):
             yield paragraph(printable(f"{title} is {label}."), width=width)
     lead = _Lead.of(sweep, varied, names)
-    solves = any(found.condition is not None for found in known)
+    shown_matrices = matrices(known)[:_MOST_MATRICES]
     yield heading("\nLargest absolute error")
     yield table(
-        (*lead.header, *((CONDITION,) if solves else ()), *titles),
-        (
-            (*lead.cells(row), *((_condition(row[2]),) if solves else ()), *_cells(row[2], shown, _error))
-            for row in rows
-        ),
+        (*lead.header, *map(printable, map(condition_name, shown_matrices)), *titles),
+        ((*lead.cells(row), *_conditions(row[2], shown_matrices), *_cells(row[2], shown, _error)) for row in rows),
         left=0, texts=lead.words,
     )  # fmt: skip
     yield heading("\nRight digits of the largest entry")
@@ -118,12 +129,10 @@ def _title(result: ResultError) -> str:
     return printable(f"grad {result.name}" if result.kind == "gradient" else result.name)
 
 
-def _condition(side: Side) -> str:
-    found = side.exactness
-    if found is None or found.condition is None:
-        return "none"
-    kappa, at_least = found.condition
-    return f"{'≥ ' if at_least else ''}{significant(kappa, 2)}"
+def _conditions(side: Side, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        found = None if side.exactness is None else side.exactness.condition(name)
+        yield "–" if found is None else f"{'≥ ' if found.at_least else ''}{significant(found.kappa, 2)}"
 
 
 def _cells(side: Side, labels: Sequence[str], text: Callable[[ResultError, str], str]) -> tuple[str, ...]:
@@ -168,9 +177,25 @@ def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableT
     if keys:
         yield Text("")
         yield paragraph(_ABOUT_LOOPS, width=width)
+        loops = [loop for _, _, side in rows if side.exactness is not None for loop in side.exactness.loops]
+        for verdict in dict.fromkeys(loop.verdict for loop in loops if loop.key in keys[:_MOST_LOOPS]):
+            yield paragraph(f"{verdict}: {_VERDICTS[verdict]}.", width=width)
 
 
 _LOOP_COLUMNS = ("error", "before", "n·‖R y‖", "ratio", "√n", "worst", "growth")
+_VERDICTS = {
+    SYSTEMATIC: "each round takes in the same error, which grows like n",
+    DRIFT: "roundings that lean to one side",
+    RANDOM: "roundings of random sign, which grow like √n",
+    FROZEN: "the numbers repeat to the last bit, and the error with them",
+    STALLED: "the numbers repeat to the last bit, but the truth moves on",
+    AMPLIFIED: "each round enlarges what it is given",
+    DAMPED: "each round lessens what it is given",
+    BOUNDED: "roundings cancel",
+    INHERITED: "next to all of it was there before the loop",
+    EXACT: "no error",
+    UNCLEAR: "no simple law fits",
+}
 _ABOUT_LOOPS = (
     "before: the part of the error that was there before the loop. n·‖R y‖: what the error that each round takes in "
     "alike comes to, told from the first round; ratio: error ÷ that, where next to nothing was there before. "
@@ -221,7 +246,7 @@ def exactness_csv(sweep: Sweep) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     numbers = ("error", "truth", "digits", "rounds", "inherited", "predicted", "random_signs", "worst_case", "growth")
-    writer.writerow((*sweep.over, "target", "method", "condition", "kind", "name", *numbers, "failure"))
+    writer.writerow((*sweep.over, "target", "method", "kind", "name", *numbers, "condition", "failure"))
     for point in sweep.points:
         options = tuple(map(str, point.options.values()))
         if point.failure:
@@ -231,15 +256,17 @@ def exactness_csv(sweep: Sweep) -> str:
             if found is None:
                 writer.writerow((*options, name, *("",) * 14))
                 continue
-            lead = (*options, name, found.method, None if found.condition is None else found.condition[0])
+            lead = (*options, name, found.method)
             for result in found.results:
                 size = 0.0 if result.is_zero else result.truth
                 digits = None if result.is_zero else result.digits
-                writer.writerow((*lead, result.kind, result.name, result.error, size, digits, *("",) * 7))
+                writer.writerow((*lead, result.kind, result.name, result.error, size, digits, *("",) * 8))
+            for item in found.conditions:
+                writer.writerow((*lead, "matrix", item.matrix, *("",) * 9, item.kappa, ""))
             for loop in found.loops:
                 kind = "backward loop" if loop.backward else "forward loop"
                 writer.writerow(
                     (*lead, kind, loop.place, loop.error, loop.truth, "", loop.rounds, loop.inherited, loop.predicted,
-                     loop.random_signs, loop.worst_case, loop.verdict, "")
+                     loop.random_signs, loop.worst_case, loop.verdict, "", "")
                 )  # fmt: skip
     return stream.getvalue()

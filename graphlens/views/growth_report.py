@@ -13,7 +13,7 @@ from rich.text import Text
 
 from graphlens.analyses.exactness import telling
 from graphlens.analyses.fits import FEWEST, Line, Power
-from graphlens.analyses.growth import CONDITION, Law, x_text
+from graphlens.analyses.growth import NO_LAW, Law, x_text
 from graphlens.analyses.sweep_points import Gap, Point, Side, Sweep, is_numeric
 from graphlens.graph import printable
 from graphlens.records import Timing
@@ -266,11 +266,11 @@ def _laws(sweep: Sweep, laws: Sequence[Law], width: int) -> Iterator[RenderableT
             yield Text(f"\n… and at {len(groups) - _MOST_GROUPS:,} more settings (--json has all)")
 
 
-    along = [law for law in laws if law.over == CONDITION]
-    if along:
+    along = [law for law in laws if law.over not in sweep.over]
+    for over in dict.fromkeys(law.over for law in along):
         yield Text("")
-        yield heading("Growth of relative errors along the condition number of the matrix, κ₂")
-        yield from _group(sweep, CONDITION, along, width)
+        yield heading(printable(f"Growth of relative errors along the condition number {over}"))
+        yield from _group(sweep, over, [law for law in along if law.over == over], width)
 
 
 def _no_law(over: str, why: str, width: int) -> RenderableType:
@@ -306,7 +306,7 @@ def _group(sweep: Sweep, over: str, laws: Sequence[Law], width: int) -> Iterator
             (f"  {_name(law, names)}", *_line_cells(law, line)) for law, line in fitted
         ])  # fmt: skip
     scattered = [law for law in laws if law.quantity.kind == "error" and not law.power and law.note and not law.line]
-    if len(scattered) > 1 and all(law.constant is None and "scatter" in law.note for law in scattered):
+    if len(scattered) > 1 and all(law.constant is None and NO_LAW in law.note for law in scattered):
         text = f"{', '.join(_name(law, names) for law in scattered)}: they scatter too much for a law to be claimed."
         yield paragraph(text, width=width, indent="    ", first="  · ")
         laws = [law for law in laws if law not in scattered]

@@ -45,6 +45,8 @@ def test_axes_and_panels_are_labelled() -> None:
     found = texts(svg)
     assert {"rounds", "forward pass: systematic", "backward pass: systematic", "measured"} <= found
     assert any("units" in text for text in found)
+    assert {"1", "10", "100"} <= found
+    assert not any("mathdefault" in text for text in found)
     assert b'role="img"' in svg
     assert b"predicted 3.0e-11" in svg
 

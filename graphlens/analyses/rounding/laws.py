@@ -10,12 +10,14 @@ import numpy as np
 
 from graphlens.accuracy import LoopErrors, Split
 from graphlens.analyses.fits import FEWEST, Power, fit_line, fit_power
+from graphlens.analyses.rounding.matters import FEW
 
 if TYPE_CHECKING:
     from graphlens.accuracy import Array
 
 SYSTEMATIC, DRIFT, RANDOM, FROZEN, STALLED = "systematic", "drift", "random", "frozen", "stalled"
 AMPLIFIED, DAMPED, BOUNDED, EXACT, UNCLEAR = "amplified", "damped", "bounded", "exact", "unclear"
+INHERITED = "inherited"
 
 _AMPLIFIED = 100.0  # times: by as much a small change has to grow, beyond the growth of the values themselves
 _BENT = 0.25  # of its logarithm: what the second half of the rounds adds at least where growth is geometric
@@ -41,7 +43,8 @@ class Law:
             "frozen": the floats repeat, and the error grows no more; "stalled": the floats repeat, but
             the truth moves on; "amplified": each round enlarges
             what it is given, growth is geometric; "damped": each round lessens it; "bounded": roundings
-            cancel; "exact": no error; or "unclear".
+            cancel; "inherited": the loop adds next to nothing to an error that was there before it;
+            "exact": no error; or "unclear".
         final: the error after the last round; None where not known.
         predicted: what theory says it is, from one round alone: rounds times what the first round
             takes in through repeated values, where a round hands on what it is given. None where
@@ -147,6 +150,8 @@ def _verdict(loop: LoopErrors, split: Split, expected: float, worst: float) -> s
     same, others = float(split.systematic[-1]), float(split.rounding[-1])
     if not (math.isfinite(same) and math.isfinite(others)) or _is_beyond(loop, split):
         return UNCLEAR
+    if max(same, others) < FEW * float(split.inherited[-1]):
+        return INHERITED
     if same > _CLEARLY * others:
         return SYSTEMATIC
     if others <= _CLEARLY * same:

@@ -23,3 +23,8 @@ def place_of(accuracy: Accuracy, ops: Sequence[int], also: Sequence[int] = ()) -
             module = "" if first.call is None else graph.calls[first.call].path
             return Place(str(source), source.text, module, tuple(sorted(set(numbers))))
     return Place("", "", "", tuple(sorted(set(numbers))))
+
+
+def short_place(source: str) -> str:
+    """ "chain.py:60" of "/home/me/chain.py:60 (forward)"."""
+    return source.split(" (")[0].replace("\\", "/").rpartition("/")[2]
