@@ -20,6 +20,7 @@ _MOST_QUANTITIES = 12
 _MOST_SHARES = 4
 _Columns = tuple[tuple[str, ...], Callable[[Quantity], tuple[str, ...]]]
 _MOST_LEFT_OUT = 0.5  # of an error, by first order: with more, shares tell nothing
+_UNITS = "ulp: units in the last place of each entry's own. Right digits: those of the largest entry."
 _TRACE = 0.0005  # of a total: it would be printed as 0.0 %
 
 
@@ -35,6 +36,8 @@ def rounding_parts(accuracy: Accuracy, width: int) -> Iterator[RenderableType]:
             yield table((kind, *header), rows)
     if len(accuracy.quantities) > len(shown):
         yield Text(f"… and {len(accuracy.quantities) - len(shown):,} more (--json lists them)")
+    if any(item.ulps is not None and item.digits is not None for item in shown):
+        yield paragraph(_UNITS, width=width)
     remarks = list(_remarks(accuracy))
     if remarks:
         yield Text("")
@@ -161,7 +164,7 @@ def _made_by_in_short(accuracy: Accuracy, item: Quantity) -> str:
     told = [
         f"{row.op} ({row.during}{', ' + _line(row.line) if row.line else ''}) {_percent(row.share)}" for row in rows
     ]
-    text = f"{name_of(item)}, {_number(item.norm or 0.0)}: {listed(told[:3])}"
+    text = f"{name_of(item)} (norm of the error {_number(item.norm or 0.0)}): {listed(told[:3])}"
     if made.total and abs(made.discrepancy or 0.0) > _MOST_LEFT_OUT * abs(made.total):
         return f"{name_of(item)}, {_number(item.norm or 0.0)}: too large an error for first order to tell who made it."
     if made.total:
@@ -203,15 +206,18 @@ def _percent(share: float | None) -> str:
 
 
 def _check(made: Attribution) -> str:
-    text = f"Measured along {made.functional}"
+    """What the shares are shares of, how errors cancel, and what is left unexplained."""
     if made.total is None:
-        text += "; the true total is not known."
+        text = f"Measured along {made.functional}; the true total is not known."
     else:
-        gap = made.discrepancy or 0.0
-        text += f": the true total is {made.total:.4g}, and first order leaves out {_signed(gap)}" + (
-            f" ({abs(gap / made.total):.1e} of it)." if made.total else "."
+        gap = abs(made.discrepancy or 0.0)
+        text = (
+            f"Shares are of {made.total:.4g}, the Euclidean norm of the error (the table above has its largest entry). "
+            "net: errors that cancel are set off against each other; magnitude: they are not. "
         )
-        if abs(gap) > _MOST_LEFT_OUT * abs(made.total):
+        if made.total:
+            text += f"First order leaves out {f'{gap / made.total:.1e}' if gap else 'nothing'} of the error."
+        if gap > _MOST_LEFT_OUT * abs(made.total):
             text += " The error is too large for first order: the shares do not tell who made it."
     if made.unmeasured:
         text += f" Not measured: {listed([f'{name} ({count:,})' for name, count in made.unmeasured.items()])}."

@@ -76,8 +76,11 @@ def test_the_report() -> None:
     assert any(line.split() == ["A", "8.0e-10", "none", "0"] for line in lines)
     assert "The true value of the gradient of A is 0: what the run has in its place is" in lines
     assert any(line.startswith("sum ") and line.endswith("4  +1.0e-09    1.4e-09  100.0 %") for line in lines)
-    assert "Not measured: zeros (1)." in text
-    assert "  · gradient of A, 1.0e-09: " in text
+    words = " ".join(text.split())
+    assert "Shares are of 1e-09, the Euclidean norm of the error" in words
+    assert "Not measured: zeros (1)." in words
+    assert "ulp: units in the last place of each entry's own." in words
+    assert "  · gradient of A (norm of the error 1.0e-09): " in text
 
 
 def test_what_was_not_measured_is_said() -> None:
