@@ -35,10 +35,10 @@ def report_text(record: object) -> str:
     if isinstance(record, Stats):
         from graphlens.views.stats_report import stats_report
 
-        return stats_report("the graph", None, record, steps=False)
+        return stats_report("the graph", None, record)
     from graphlens.capture.trace import Trace
     from graphlens.views.run_report import run_report
 
     if isinstance(record, Trace):
-        return run_report(record.record(), steps=False)
+        return run_report(record.record())
     return repr(record)

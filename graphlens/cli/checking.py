@@ -81,7 +81,8 @@ def check(
     if as_json:
         click.echo(to_json(check_document(target, found, trace.notes)))
     else:
-        click.echo(check_report(target, trace.graph, found, notes=trace.notes, **page()), nl=False)
+        steps = [f"graphlens check --explain {found.findings[0].code}"] if found.findings else []
+        click.echo(check_report(target, trace.graph, found, notes=trace.notes, steps=steps, **page()), nl=False)
     if found.has_errors:
         context.exit(1)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +20,13 @@ from graphlens.cli.common import (
     target_options,
 )
 from graphlens.cli.comparing_sides import Side, look_into
+from graphlens.cli.steps import Steps
 from graphlens.errors import TargetError
 from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_target
+
+if TYPE_CHECKING:
+    from graphlens.analyses.comparison import Comparison
 
 
 class _Ratio(click.FloatRange):
@@ -105,11 +110,22 @@ def compare(
     if as_json:
         click.echo(to_json(comparison_document(comparison, budgets)))
     else:
-        drawable = [target.text for target, record in zip(targets, records, strict=True) if record.graph is not None]
-        goes_on = drawable[0] if drawable else ""
-        click.echo(comparison_report(comparison, goes_on=goes_on, budgets=budgets, **page()), nl=False)
+        steps = _steps(comparison, [(a, (*settings, *set_a)), (b, (*settings, *set_b))])
+        click.echo(comparison_report(comparison, steps=steps, budgets=budgets, **page()), nl=False)
     if any(budget.is_exceeded for budget in budgets):
         context.exit(1)
+
+
+def _steps(comparison: Comparison, sides: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
+    """Go on with the side that wastes something, or else with the first one that has a graph."""
+    if comparison.waste_a or comparison.waste_b:
+        follow = Steps(*sides[0 if comparison.waste_a else 1])
+        return [follow("explain"), follow("render", output="graph.svg")]
+    for record, (target, settings) in zip((comparison.a, comparison.b), sides, strict=True):
+        if record.graph is not None:
+            follow = Steps(target, () if parse_target(target).kind == "saved" else settings)
+            return [follow("stats"), follow("render", output="graph.svg")]
+    return []
 
 
 def _run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphlens.cli.common import build_program, page, progressing
+from graphlens.cli.steps import Steps
 from graphlens.errors import MeasureError, NoGraphError
 from graphlens.targets import parse_target
 
@@ -35,7 +36,7 @@ def print_costs(
     from graphlens.views.cost_report import cost_csv, cost_report
     from graphlens.views.documents import to_json
 
-    graph, run, _ = measured(target, settings, repeats=repeats, quiet=quiet)
+    graph, run, _ = measured(target, settings, repeats=repeats, quiet=quiet, lines=by != "op")
     with progressing(quiet) as progress:
         progress("measuring this machine")
         import torch
@@ -51,13 +52,17 @@ def print_costs(
     elif as_csv:
         click.echo(cost_csv(table), nl=False)
     else:
-        click.echo(cost_report(target, graph, table, run, findings=findings, overhead=overhead, **page()), nl=False)
+        steps = [Steps(target, settings)("render", "--heat", "time", output="graph.svg")]
+        text = cost_report(
+            target, graph, table, run, findings=findings, overhead=overhead, steps=steps, **page()
+        )  # fmt: skip
+        click.echo(text, nl=False)
 
 
 def measured(
-    text: str, settings: tuple[str, ...], *, repeats: int, quiet: bool
+    text: str, settings: tuple[str, ...], *, repeats: int, quiet: bool, lines: bool = False
 ) -> tuple[GradGraph, CostRun, NodeTimes]:
-    """Run a target and measure its nodes.
+    """Run a target and measure its nodes; `lines` as in `run_target`.
 
     Raises:
         MeasureError: it is a saved graph, or its nodes cannot be measured.
@@ -68,6 +73,8 @@ def measured(
     with progressing(quiet) as progress:
         progress(f"{text}: loading torch")
         program = build_program(target, settings)
+        if lines:
+            program.anew()
         from graphlens.capture.costing import measure_costs
         from graphlens.capture.resolve import user_code
         from graphlens.capture.trace import observe
@@ -75,5 +82,5 @@ def measured(
         with user_code(target, "the backward pass"):
             graph = observe(program, progress=progress).graph
             if graph is None:
-                raise NoGraphError(f"{text}: no output has a backward graph; `graphlens check {text}` says why")
+                raise NoGraphError(f"{text}: no output has a backward graph; `{Steps(text, settings)('check')}` says why")
             return measure_costs(program, graph, repeats, progress=progress)

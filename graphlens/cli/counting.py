@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from graphlens.cli.common import device_option, page, target_graph, target_options, why_no_times
+from graphlens.cli.steps import Steps
 from graphlens.errors import MeasureError
+from graphlens.targets import parse_target
 
 
 @click.command()
@@ -90,4 +92,14 @@ def stats(
     elif as_csv:
         click.echo(stats_csv(table), nl=False)
     else:
-        click.echo(stats_report(target, graph, table, **page()), nl=False)
+        steps = _steps(target, settings, device, tensors=tensors)
+        click.echo(stats_report(target, graph, table, steps=steps, **page()), nl=False)
+
+
+def _steps(target: str, settings: tuple[str, ...], device: str | None, *, tensors: bool) -> list[str]:
+    if device is not None:  # what is only predicted cannot be drawn or saved
+        return [Steps(target, settings, ("--device", device))("memory")]
+    follow = Steps(target, settings)
+    if parse_target(target).kind != "saved":
+        return [follow("render", output="graph.svg"), follow("save", output="graph.json")]
+    return [follow("render", output="graph.svg"), *([] if tensors else [follow("stats", "--tensors")])]

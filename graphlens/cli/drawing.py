@@ -10,6 +10,7 @@ import click
 from graphlens.analyses.compose import MOST_BOXES
 from graphlens.analyses.heat import HEATS
 from graphlens.cli.common import Progress, build_program, force_option, load_saved, progressing, target_options
+from graphlens.cli.steps import Steps
 from graphlens.errors import DrawError, MeasureError, NoGraphError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import Target, parse_target
@@ -142,7 +143,8 @@ def _capture(target: Target, options: dict[str, Any]) -> tuple[Program | None, P
     with recorder_of(program) as recorder:
         made = program.forward()
     if not made.roots:
-        raise NoGraphError(f"{target.text}: no output has a backward graph to draw; try `graphlens run {target.text}`")
+        why = f"`{Steps(target.text, options['settings'])('check')}`"
+        raise NoGraphError(f"{target.text}: no output has a backward graph to draw; {why} says why")
     times, seen = options["heat"] == "time", recorder.attribution()
     return program, made, capture(made.roots, program.leaves, meta=program.meta, attribution=seen, times=times)
 

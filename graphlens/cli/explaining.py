@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+
 from graphlens.cli.common import build_program, page, progressing, reference_option, target_options
+from graphlens.cli.steps import Steps
 from graphlens.errors import ProofError, TargetError
 from graphlens.targets import parse_target
+
+if TYPE_CHECKING:
+    from graphlens.analyses.explanation import Explanation
+
+_TOPICS = ("gradients", "waste", "rounding")
 
 
 @click.command()
@@ -19,7 +27,7 @@ from graphlens.targets import parse_target
     "--only",
     "topics",
     multiple=True,
-    type=click.Choice(["gradients", "waste", "rounding"]),
+    type=click.Choice(_TOPICS),
     help="Only this topic; repeatable.  [default: all]",
 )
 @click.option("--prove", "proves", is_flag=True, help="Write the shorter program, run it, and compare.")
@@ -56,7 +64,7 @@ def explain(
     parsed = parse_target(target)
     if parsed.kind == "saved":
         raise TargetError(f"{target} is a saved graph, which cannot be run; name the target it was captured from")
-    chosen = [topic for topic in ("gradients", "waste", "rounding") if not topics or topic in topics]
+    chosen = [topic for topic in _TOPICS if not topics or topic in topics]
     if (proves or output is not None) and "waste" not in chosen:
         raise click.UsageError("--prove goes with the topic waste; name it with --only, or leave --only out")
     kind = _plot_kind(plot, chosen, force=force)
@@ -90,7 +98,8 @@ def explain(
     if as_json:
         click.echo(to_json(explain_document(explanation)))
     else:
-        click.echo(explain_report(explanation, steps=_steps(target, explanation.proof is not None), **page()), nl=False)
+        follow = Steps(target, settings)
+        click.echo(explain_report(explanation, steps=list(_steps(follow, explanation, topics)), **page()), nl=False)
 
 
 def _plot_kind(plot: str | None, topics: Sequence[str], *, force: bool) -> str:
@@ -108,6 +117,15 @@ def _plot_kind(plot: str | None, topics: Sequence[str], *, force: bool) -> str:
     return kind
 
 
-def _steps(target: str, is_proved: bool) -> list[str]:
-    steps = [] if is_proved else [f"graphlens explain {target} --prove"]
-    return [*steps, f"graphlens stats {target} --cost --by source"]
+def _steps(follow: Steps, explanation: Explanation, topics: Sequence[str]) -> Iterator[str]:
+    """What can be looked into further: a shorter program, the topics left out, the cost of each line."""
+    if explanation.graph is None:
+        yield follow("check")
+        return
+    if explanation.waste and explanation.proof is None:
+        only = [word for topic in topics for word in ("--only", topic)]
+        yield follow("explain", *only, "--prove")
+    elif set(explanation.topics) != set(_TOPICS):
+        yield follow("explain")
+    if explanation.costs is not None or "waste" not in explanation.topics:
+        yield follow("stats", "--cost", "--by", "source")

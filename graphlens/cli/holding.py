@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphlens.cli.common import build_program, device_option, force_option, page, progressing, target_options
+from graphlens.cli.steps import Steps
 from graphlens.errors import MeasureError, NoGraphError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import parse_target
@@ -65,7 +66,11 @@ def memory(
     if as_json:
         click.echo(to_json(memory_document(target, found, growth)))
         return
-    click.echo(memory_report(target, graph, found, growth, note=note, **page()), nl=False)
+    follow = Steps(target, settings, () if device is None else ("--device", device))
+    steps = [follow("memory", "--by", "source" if by == "op" else "op")]
+    if output is None:
+        steps.append(follow("memory", *(() if by == "op" else ("--by", by)), output="memory.svg"))
+    click.echo(memory_report(target, graph, found, growth, note=note, steps=steps, **page()), nl=False)
     if output is not None and not quiet:
         click.echo(f"Wrote {output}")
 
@@ -86,7 +91,7 @@ def _measured(
         program.anew()
         graph = observe(program, backward=False, progress=progress).graph
         if graph is None:
-            raise NoGraphError(f"{text}: no output has a backward graph; `graphlens check {text}` says why")
+            raise NoGraphError(f"{text}: no output has a backward graph; `{Steps(text, settings)('check')}` says why")
         persistent = persistent_storages(program, graph)
         if device == "meta":
             from graphlens.capture.meta import NOTE, without_workspaces

@@ -7,6 +7,7 @@ import inspect
 import click
 
 from graphlens.cli.common import json_option, quiet_option
+from graphlens.cli.steps import Steps
 
 
 @click.command()
@@ -32,7 +33,8 @@ def lessons(as_json: bool, quiet: bool) -> None:
     for name, summary, options in rows:
         defaults = "  ".join(f"{key}={p.default}" for key, p in options.items())
         click.echo(f"{name}\n{_indented(summary)}\n{_indented(defaults)}\n")
-    click.echo("Next: graphlens run soft-threshold -o plot.svg\n      graphlens compare wasteful efficient")
+    steps = [Steps("soft-threshold")("run", output="plot.svg"), "graphlens compare wasteful efficient"]
+    click.echo("Next: " + "\n      ".join(steps))
 
 
 def _indented(text: str) -> str:

@@ -16,6 +16,7 @@ from graphlens.cli.common import (
     run_target,
     target_options,
 )
+from graphlens.cli.steps import Steps
 from graphlens.errors import TargetError
 from graphlens.files import check_writable, write_bytes
 from graphlens.targets import parse_target
@@ -53,7 +54,9 @@ def run(
     from graphlens.views.run_report import run_report
 
     record = run_target(target, settings, repeats=repeats, backward=True, quiet=quiet)
-    click.echo(to_json(run_document(record)) if as_json else run_report(record, **page()), nl=as_json)
+    follow = Steps(target, settings)
+    steps = [follow("stats"), follow("render", output="graph.svg")] if record.graph is not None else [follow("check")]
+    click.echo(to_json(run_document(record)) if as_json else run_report(record, steps=steps, **page()), nl=as_json)
     if output is not None and not as_json:
         click.echo(f"Wrote {output}")
 

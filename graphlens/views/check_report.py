@@ -29,12 +29,10 @@ def check_report(
     notes: Sequence[str] = (),
     width: int = 80,
     colour: bool = False,
-    steps: bool = True,
+    steps: Sequence[str] = (),
 ) -> str:
-    """The verdicts on inputs and parameters, then the findings, the most serious first."""
-    parts = list(_parts(title, graph, found, notes, width))
-    if steps and found.findings:
-        parts.append(next_steps(f"graphlens check --explain {found.findings[0].code}"))
+    """The verdicts on inputs and parameters, then the findings, the most serious first; then what to type next."""
+    parts = [*_parts(title, graph, found, notes, width), *next_steps(steps, width)]
     return to_text(parts, width=width, colour=colour)
 
 

@@ -22,9 +22,14 @@ from graphlens.views.table import heading, paragraph, table, to_text
 
 
 def comparison_report(
-    comparison: Comparison, *, width: int = 80, colour: bool = False, goes_on: str = "", budgets: Sequence[Budget] = ()
+    comparison: Comparison,
+    *,
+    width: int = 80,
+    colour: bool = False,
+    steps: Sequence[str] = (),
+    budgets: Sequence[Budget] = (),
 ) -> str:
-    """Two runs side by side, and why they differ; `goes_on` names the target to look at next."""
+    """Two runs side by side, and why they differ; `steps` are the commands to type next."""
     parts = list(_comparison_parts(comparison, width))
     if budgets:
         parts.append(heading("\nBudgets"))
@@ -38,9 +43,7 @@ def comparison_report(
             for budget in budgets
         ]
         parts.append(table(("a over b", "measured", "at most", ""), rows, texts=(3,)))
-    if goes_on:
-        more = "explain" if comparison.waste_a or comparison.waste_b else "stats"
-        parts.append(next_steps(f"graphlens {more} {goes_on}", f"graphlens render {goes_on} -o graph.svg"))
+    parts += next_steps(steps, width)
     return to_text(parts, width=width, colour=colour)
 
 

@@ -31,14 +31,15 @@ def cost_report(
     overhead: Overhead | None = None,
     width: int = 80,
     colour: bool = False,
+    steps: Sequence[str] = (),
 ) -> str:
-    """Time, FLOPs and bytes moved per row, and what they were measured with."""
+    """Time, FLOPs and bytes moved per row, and what they were measured with; then what to type next."""
     parts = list(_parts(title, graph, costs, run, width))
     if overhead is not None and not findings:
         parts.append(paragraph(overhead_text(overhead), width=width))
     for finding in findings:
         parts.append(paragraph(finding.claim, width=width, indent="       ", first=f"{finding.code}  "))
-    parts.append(next_steps(f"graphlens render {title} --heat time -o graph.svg"))
+    parts += next_steps(steps, width)
     return to_text(parts, width=width, colour=colour)
 
 

@@ -27,8 +27,7 @@ def explain_report(
 ) -> str:
     """What was found, topic by topic; `steps` are the commands to type next."""
     parts = list(_parts(explanation, width))
-    if steps:
-        parts.append(next_steps(*steps))
+    parts += next_steps(steps, width)
     return to_text(parts, width=width, colour=colour)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -25,9 +25,11 @@ def memory_report(
     note: str = "",
     width: int = 80,
     colour: bool = False,
+    steps: Sequence[str] = (),
 ) -> str:
-    """The ledger as three numbers, the peak of both passes, and what is alive there."""
-    return to_text(_parts(title, graph, memory, growth, note, width), width=width, colour=colour)
+    """The ledger as three numbers, the peak of both passes, and what is alive there; then what to type next."""
+    parts = (*_parts(title, graph, memory, growth, note, width), *next_steps(steps, width))
+    return to_text(parts, width=width, colour=colour)
 
 
 def _parts(
@@ -50,8 +52,6 @@ def _parts(
     yield table((memory.by, "storages", "kept", "share"), rows, total=total if memory.kept else ())
     if len(memory.rows) > _MOST_ROWS:
         yield Text(f"… and {len(memory.rows) - _MOST_ROWS:,} more rows (--json lists them all)")
-    other = "source" if memory.by == "op" else "op"
-    yield next_steps(f"graphlens memory {title} --by {other}", f"graphlens memory {title} -o memory.svg")
 
 
 def _numbers(graph: GradGraph, memory: Memory, growth: Growth) -> Iterator[tuple[str, str]]:

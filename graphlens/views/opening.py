@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -30,6 +31,23 @@ def options_text(options: Mapping[str, Any]) -> str:
     return " ".join(printable(f"{key}={value}") for key, value in options.items() if value is not None)
 
 
-def next_steps(*commands: str) -> RenderableType:
-    """The commands to type next, one a line."""
-    return Text("\nNext: " + "\n      ".join(commands))
+_NEXT = "Next: "
+
+
+def next_steps(commands: Sequence[str], width: int) -> Iterator[RenderableType]:
+    """The commands to type next, one below the other; one that is too long goes on after a backslash."""
+    lines = [line for command in commands for line in _continued(printable(command), width - len(_NEXT))]
+    for number, line in enumerate(lines):
+        start = " " * len(_NEXT) if number else f"\n{_NEXT}"
+        # What is typed must stay as it is: a word that is wider than the page is not broken.
+        yield Text(f"{start}{line}", no_wrap=True, overflow="ignore")
+
+
+def _continued(command: str, width: int) -> Iterator[str]:
+    line = ""
+    for word in map(shlex.quote, shlex.split(command)):
+        if line and len(line) + len(word) + 3 > width and len(command) > width:
+            yield f"{line} \\"
+            line = " "
+        line += f" {word}" if line else word
+    yield line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -15,11 +15,9 @@ from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import heading, paragraph, table, to_text
 
 
-def run_report(run: RunRecord, *, width: int = 80, colour: bool = False, steps: bool = True) -> str:
-    """Outputs, loss, gradients and times of one run; `steps` adds the commands to type next."""
-    parts = list(_run_parts(run, width))
-    if steps and run.graph is not None:
-        parts.append(next_steps(f"graphlens stats {run.target}", f"graphlens render {run.target} -o graph.svg"))
+def run_report(run: RunRecord, *, width: int = 80, colour: bool = False, steps: Sequence[str] = ()) -> str:
+    """Outputs, loss, gradients and times of one run; `steps` are the commands to type next."""
+    parts = [*_run_parts(run, width), *next_steps(steps, width)]
     return to_text(parts, width=width, colour=colour)
 
 

@@ -29,19 +29,14 @@ def stats_report(
     *,
     width: int = 80,
     colour: bool = False,
-    steps: bool = True,
+    steps: Sequence[str] = (),
 ) -> str:
-    """Counts of one graph, row by row, with its leaves; `steps` adds the commands to type next.
+    """Counts of one graph, row by row, with its leaves; `steps` are the commands to type next.
 
     Times are shown where there are any, and the saved tensors by kind where they were summed up.
     """
     parts = _stats_parts(target, graph, stats, width)
-    ends = [_next(target)] if steps else []
-    return to_text((*parts, *ends), width=width, colour=colour)
-
-
-def _next(target: str) -> RenderableType:
-    return next_steps(f"graphlens render {target} -o graph.svg", f"graphlens save {target} -o graph.json")
+    return to_text((*parts, *next_steps(steps, width)), width=width, colour=colour)
 
 
 def stats_csv(stats: Stats) -> str:

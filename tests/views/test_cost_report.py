@@ -56,7 +56,8 @@ def costs(machine: Machine | None = MACHINE) -> CostTable:
 
 def test_the_report() -> None:
     found = [Finding("GL207", "info", "Much.", Place())]
-    text = cost_report("target", graph(), costs(), RUN, findings=found, width=100)
+    steps = ["graphlens render target --heat time -o graph.svg"]
+    text = cost_report("target", graph(), costs(), RUN, findings=found, width=100, steps=steps)
     flat = " ".join(text.split())
 
     assert text.splitlines()[0].endswith("float32, 2 threads")

@@ -57,8 +57,11 @@ Next: graphlens memory lesson --by source
 """
 
 
+STEPS = ["graphlens memory lesson --by source", "graphlens memory lesson -o memory.svg"]
+
+
 def test_the_report() -> None:
-    assert memory_report("lesson", graph_of(), MEMORY, GROWTH) == REPORT
+    assert memory_report("lesson", graph_of(), MEMORY, GROWTH, steps=STEPS) == REPORT
 
 
 def flat(memory: Memory, growth: Growth, **options: str) -> str:

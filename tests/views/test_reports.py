@@ -63,7 +63,7 @@ Next: graphlens stats lesson
 
 
 def test_run() -> None:
-    assert run_report(run()) == RUN
+    assert run_report(run(), steps=["graphlens stats lesson", "graphlens render lesson -o graph.svg"]) == RUN
 
 
 STATS = """\
@@ -99,7 +99,8 @@ Next: graphlens render lesson -o graph.svg
 def test_stats() -> None:
     graph = small_graph()
 
-    assert stats_report("lesson", graph, stats(graph)) == STATS
+    steps = ["graphlens render lesson -o graph.svg", "graphlens save lesson -o graph.json"]
+    assert stats_report("lesson", graph, stats(graph), steps=steps) == STATS
 
 
 BY_SOURCE = """\
@@ -259,7 +260,8 @@ def test_comparison() -> None:
     slow = other(run("slow"), gradients={"x": Gradient(tensor(1.0, 2.0)), "A": Gradient(None, "no path")})
     fast = other(run("fast"), gradients={"x": Gradient(coarse), "A": Gradient(tensor(3.0))}, notes=())
 
-    assert comparison_report(compare_records(slow, fast), goes_on="slow") == COMPARISON
+    steps = ["graphlens stats slow", "graphlens render slow -o graph.svg"]
+    assert comparison_report(compare_records(slow, fast), steps=steps) == COMPARISON
 
 
 # Whatever the names are, the text stays inside the page
