@@ -87,6 +87,7 @@ class Quantity:
         significant: the same from runs that were rounded at random, with its 95 % interval; None
             where no such runs were made.
         attribution: which ops made the error; None where it was not asked for.
+        not_finite: how many of the run's entries are NaN or infinite.
         true: the true entries, rounded once to float64; None where they are not known.
     """
 
@@ -104,6 +105,7 @@ class Quantity:
     significant: tuple[float, float, float] | None = None
     attribution: Attribution | None = None
     true: Array | None = None
+    not_finite: int = 0
 
     @property
     def label(self) -> str:

@@ -15,7 +15,12 @@ def count_text(count: int) -> str:
 
 def nodes_text(count: int) -> str:
     """ "1 node", "30,015 nodes"."""
-    return f"{count:,} node{'' if count == 1 else 's'}"
+    return counted(count, "node")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """ "1 run", "5 runs", "1 entry", "1,200 entries"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def bytes_text(size: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphlens.units import bytes_text, count_text, percent_text, ratio_text, seconds_text, significant
+from graphlens.units import bytes_text, count_text, counted, percent_text, ratio_text, seconds_text, significant
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,8 @@ def test_significant_rounds_to_the_nearest(value: float, digits: int) -> None:
 
     # As a fraction, because the rounded text of the largest numbers is above the largest float.
     assert abs(Fraction(text) - Fraction(value)) <= abs(Fraction(value)) * Fraction(501, 1000) / 10 ** (digits - 1)
+
+
+def test_one_and_many() -> None:
+    assert [counted(k, "run") for k in (0, 1, 5)] == ["0 runs", "1 run", "5 runs"]
+    assert [counted(k, "entry", "entries") for k in (1, 1200)] == ["1 entry", "1,200 entries"]

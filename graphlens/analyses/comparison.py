@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphlens.accuracy import Accuracy
 from graphlens.analyses.counts import Stats, stats
-from graphlens.analyses.differences import Difference, gradient_differences, output_differences
+from graphlens.analyses.differences import Difference, gradient_differences, number_difference, output_differences
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.nearness import Nearness, nearness, nearness_reasons
 from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
@@ -18,6 +18,7 @@ from graphlens.shown import Report
 class Comparison(Report):
     """Two runs side by side; `stats_a` or `stats_b` is None where a run has no backward graph.
 
+    `loss` is what was differentiated, where that is no output itself.
     `nearness` says which result is nearer to the truth; empty where the true values were not asked for.
     `waste_a` and `waste_b` are findings about what each could do without, where that was looked for.
     """
@@ -32,6 +33,7 @@ class Comparison(Report):
     nearness: tuple[Nearness, ...] = ()
     waste_a: tuple[Finding, ...] = ()
     waste_b: tuple[Finding, ...] = ()
+    loss: Difference | None = None
 
 
 def compare_records(
@@ -53,4 +55,10 @@ def compare_records(
     reasons += value_reasons(a, b, outputs, gradients)
     near = nearness(exact_a, exact_b, [row.name for row in gradients if {row.a, row.b} == {"value", "none"}])
     reasons += nearness_reasons(a, b, near)
-    return Comparison(a, b, stats_a, stats_b, outputs, gradients, tuple(reasons), near)
+    return Comparison(a, b, stats_a, stats_b, outputs, gradients, tuple(reasons), near, loss=_loss(a, b))
+
+
+def _loss(a: RunRecord, b: RunRecord) -> Difference | None:
+    if a.loss is None or b.loss is None or a.loss_name in a.outputs or b.loss_name in b.outputs:
+        return None
+    return number_difference(" / ".join(dict.fromkeys((a.loss_name, b.loss_name))), a.loss, b.loss)

@@ -56,6 +56,13 @@ def output_differences(a: Mapping[str, TensorValue], b: Mapping[str, TensorValue
     return tuple(rows)
 
 
+def number_difference(name: str, a: float, b: float) -> Difference:
+    """The difference of two Python numbers, whose format is not known any more."""
+    import numpy
+
+    return _values(name, *(TensorValue((), "float64", numpy.array(value), 0.0) for value in (a, b)))
+
+
 def gradient_differences(a: Mapping[str, Gradient], b: Mapping[str, Gradient]) -> tuple[Difference, ...]:
     """Differences of the gradients, paired by name; `None` is told apart from a value of zero."""
     rows = []

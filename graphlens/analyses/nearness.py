@@ -152,7 +152,8 @@ def _agree(a: Quantity | None, b: Quantity | None) -> bool | None:
 
 
 def _name(row: Nearness) -> str:
-    return {"output": f"the output {row.name}", "loss": row.name, "gradient": f"the gradient of {row.name}"}[row.kind]
+    output = "the output" if row.name == "output" else f"the output {row.name}"
+    return {"output": output, "loss": row.name, "gradient": f"the gradient of {row.name}"}[row.kind]
 
 
 def _sentence(names: tuple[str, str], row: Nearness) -> str:

@@ -122,6 +122,9 @@ def _defaults(factory: Callable[..., Any]) -> dict[str, object]:
     return {name: p.default for name, p in parameters.items() if isinstance(p.default, plain)}
 
 
+_MOST_NAMES = 8
+
+
 def _find(target: Target) -> Callable[..., Any]:
     with user_code(target, "the import"):
         module = _import_file(target) if target.kind == "file" else _import_module(target)
@@ -131,7 +134,8 @@ def _find(target: Target) -> Callable[..., Any]:
             own = getattr(module, "__name__", None)
             functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
             here = sorted(key for key in functions if getattr(module, key).__module__ == own and key[0] != "_")
-            hint = f"; it has {', '.join(here[:8])}" if here else "; it defines no public function"
+            more = f" and {len(here) - _MOST_NAMES:,} more" if len(here) > _MOST_NAMES else ""
+            hint = f"; it has {', '.join(here[:_MOST_NAMES])}{more}" if here else "; it defines no public function"
             raise TargetError(f"{target.text}: {target.place} has no {target.factory!r}{hint}")
         found = getattr(found, name)
     if not callable(found):

@@ -82,5 +82,6 @@ def measured(
         with user_code(target, "the backward pass"):
             graph = observe(program, progress=progress).graph
             if graph is None:
-                raise NoGraphError(f"{text}: no output has a backward graph; `{Steps(text, settings)('check')}` says why")
+                why = Steps(text, settings)("check")
+                raise NoGraphError(f"{text}: no output has a backward graph; `{why}` says why")
             return measure_costs(program, graph, repeats, progress=progress)

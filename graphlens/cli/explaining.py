@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-
 from graphlens.cli.common import build_program, page, progressing, reference_option, target_options
 from graphlens.cli.steps import Steps
 from graphlens.errors import ProofError, TargetError

@@ -91,7 +91,8 @@ def _measured(
         program.anew()
         graph = observe(program, backward=False, progress=progress).graph
         if graph is None:
-            raise NoGraphError(f"{text}: no output has a backward graph; `{Steps(text, settings)('check')}` says why")
+            why = Steps(text, settings)("check")
+            raise NoGraphError(f"{text}: no output has a backward graph; `{why}` says why")
         persistent = persistent_storages(program, graph)
         if device == "meta":
             from graphlens.capture.meta import NOTE, without_workspaces

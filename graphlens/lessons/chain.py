@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from graphlens.lessons.soft_threshold import SoftThreshold
@@ -87,7 +89,9 @@ class Severed(Wasteful):
     """
 
     def threshold(self, y: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([self.soft(component) for component in y], dtype=y.dtype)
+        with warnings.catch_warnings():  # torch warns of just this mistake, which is made here on purpose
+            warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True to a scalar")
+            return torch.tensor([self.soft(component) for component in y], dtype=y.dtype)
 
     def soft(self, y: torch.Tensor) -> torch.Tensor:
         T = self.soft_threshold.T

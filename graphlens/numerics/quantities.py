@@ -30,8 +30,9 @@ def quantity(study: Study, target: Target) -> Quantity:
     run: Doubles = tensor.double().numpy()
     finite = np.abs(run[np.isfinite(run)])
     found = Quantity(
-        target.name, target.kind, tuple(tensor.shape), dtype_name(tensor.dtype), float(finite.max(initial=0.0))
-    )
+        target.name, target.kind, tuple(tensor.shape), dtype_name(tensor.dtype), float(finite.max(initial=0.0)),
+        not_finite=run.size - finite.size,
+    )  # fmt: skip
     reference = study.reference
     error = None if reference is None else reference.error(target.value)
     truth = None if reference is None else reference.truth(target.value)
@@ -49,6 +50,7 @@ def quantity(study: Study, target: Target) -> Quantity:
         ulps=ulps(error, run, truth, tensor.dtype),
         digits=None if is_zero else right_digits(largest, true, tensor.dtype),
         true=truth,
+        not_finite=found.not_finite,
     )  # fmt: skip
 
 

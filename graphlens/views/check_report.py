@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.catalogue import Page
-from graphlens.analyses.connectivity import VERDICTS, Connectivity, Verdict
+from graphlens.analyses.connectivity import WORDS, Connectivity, Verdict
 from graphlens.analyses.connectivity.facts import MOST_ENTRIES
 from graphlens.analyses.findings import Finding
 from graphlens.graph import GradGraph, printable
@@ -73,13 +73,13 @@ def _verdicts(verdicts: Sequence[Verdict], width: int) -> Iterator[RenderableTyp
     if not verdicts:
         yield Text("No input and no parameter to receive a gradient.")
     elif len(verdicts) <= _FEW_LEAVES:
-        rows = [(printable(verdict.name), verdict.role, verdict.verdict) for verdict in verdicts]
+        rows = [(printable(verdict.name), verdict.role, verdict.words) for verdict in verdicts]
         yield table(("name", "role", "gradient"), rows, left=3)
     else:
-        counts = Counter(verdict.verdict for verdict in verdicts)
-        yield table(("leaves", "gradient"), [(f"{counts[v]:,}", v) for v in VERDICTS if counts[v]], left=2)
-        for what in VERDICTS[1:]:
-            names = [printable(verdict.name) for verdict in verdicts if verdict.verdict == what]
+        counts = Counter(verdict.words for verdict in verdicts)
+        yield table(("leaves", "gradient"), [(f"{counts[v]:,}", v) for v in WORDS if counts[v]], left=2)
+        for what in WORDS[1:]:
+            names = [printable(verdict.name) for verdict in verdicts if verdict.words == what]
             if names:
                 more = f" and {count_text(len(names) - 8)} more" if len(names) > 8 else ""
                 yield paragraph(f"{', '.join(names[:8])}{more}", width=width, indent=_INDENT, first=f"{what}: ")

@@ -62,6 +62,9 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     if comparison.outputs:
         yield Text("")
         yield table(("output", *names, "largest difference"), map(_difference_row, comparison.outputs), left=3)
+    if comparison.loss is not None:
+        yield Text("")
+        yield table(("loss", *names, "largest difference"), [_difference_row(comparison.loss)], left=3)
     if comparison.gradients:
         yield Text("")
         shown = _most_telling(comparison.gradients)

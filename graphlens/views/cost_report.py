@@ -14,7 +14,7 @@ from graphlens.analyses.findings import Finding
 from graphlens.analyses.overhead import Overhead, overhead_text
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Machine
-from graphlens.units import bytes_text, count_text, percent_text, seconds_text, significant
+from graphlens.units import bytes_text, count_text, counted, percent_text, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import paragraph, table, to_text
 
@@ -96,7 +96,7 @@ def _time(ns: int | None) -> str:
 
 def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
     yield (
-        f"Times are medians of {run.repeats} runs. The backward pass takes {seconds_text(run.plain.median)} "
+        f"{_medians(run.repeats)} The backward pass takes {seconds_text(run.plain.median)} "
         f"({seconds_text(run.plain.min)} to {seconds_text(run.plain.max)}) by itself; its nodes' times add up to "
         f"{percent_text(run.coverage, 1)} of that{_engine(run)}. The hook that times a node takes "
         f"{seconds_text(run.hook_ns / 1e9)}, which is subtracted."
@@ -107,11 +107,15 @@ def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
         yield f"Not counted, for want of a formula: {names}."
     if run.other_ops:
         yield (
-            f"Besides the nodes, {run.other_ops:,} ops ran without a gradient or inside custom Functions: "
+            f"Besides the nodes, {counted(run.other_ops, 'op')} ran without a gradient or inside custom Functions: "
             f"{flops_text(run.other_flops)} FLOPs, {bytes_text(run.other_moved)} moved."
         )
     if costs.machine is not None:
         yield _machine(costs.machine)
+
+
+def _medians(repeats: int) -> str:
+    return f"Times are medians of {repeats} runs." if repeats > 1 else "Times are of one run."
 
 
 def _engine(run: CostRun) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphlens.analyses.budgets import Budget
 from graphlens.analyses.comparison import Comparison
-from graphlens.analyses.connectivity import Connectivity
+from graphlens.analyses.connectivity import Connectivity, Verdict
 from graphlens.analyses.counts import Row, SavedKind, Stats
 from graphlens.analyses.differences import Difference
 from graphlens.analyses.explanation import Explanation
@@ -47,7 +47,7 @@ def check_document(target: str, found: Connectivity, notes: Sequence[str] = ()) 
     """`graphlens check --json`."""
     return {
         "target": target,
-        "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in found.verdicts],
+        "verdicts": [_verdict(v) for v in found.verdicts],
         "findings": [finding_document(finding) for finding in found.findings],
         "notes": list(notes),
     }
@@ -60,7 +60,7 @@ def explain_document(explanation: Explanation) -> dict[str, Any]:
         "target": explanation.target,
         "topics": list(explanation.topics),
         "nodes": None if explanation.graph is None else len(explanation.graph),
-        "verdicts": [{"name": v.name, "role": v.role, "verdict": v.verdict} for v in explanation.verdicts],
+        "verdicts": [_verdict(v) for v in explanation.verdicts],
         "findings": [finding_document(finding) for finding in explanation.findings],
         "time": {"backward": None if run is None else timing(run.plain)},
         "proof": None if proof is None else _proof(proof),
@@ -115,6 +115,10 @@ def _proof(proof: Proof) -> dict[str, Any]:
     }
 
 
+def _verdict(verdict: Verdict) -> dict[str, str]:
+    return {"name": verdict.name, "role": verdict.role, "verdict": verdict.verdict, "words": verdict.words}
+
+
 def finding_document(finding: Finding) -> dict[str, Any]:
     """One finding, as each document has it."""
     where = finding.where
@@ -167,6 +171,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
         "a": _side(a, comparison.stats_a),
         "b": _side(b, comparison.stats_b),
         "output": {"max_abs_diff": worst, "tensors": {row.name: _difference(row) for row in comparison.outputs}},
+        "loss": None if comparison.loss is None else {"name": comparison.loss.name, **_difference(comparison.loss)},
         "gradients": {row.name: _difference(row) for row in comparison.gradients},
         "truth": nearness_document(comparison.nearness),
         "time": {"forward": _times(a.forward, b.forward), "backward": _times(a.backward, b.backward)},

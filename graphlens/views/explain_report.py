@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.analyses.connectivity import VERDICTS
+from graphlens.analyses.connectivity import WORDS
 from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding, listed
 from graphlens.graph import printable
@@ -67,9 +67,9 @@ def _gradients(explanation: Explanation) -> Iterator[str]:
     if not explanation.verdicts:
         yield "No input and no parameter to receive a gradient."
         return
-    counts = Counter(verdict.verdict for verdict in explanation.verdicts)
-    for kind in VERDICTS:
-        names = [printable(verdict.name) for verdict in explanation.verdicts if verdict.verdict == kind]
+    counts = Counter(verdict.words for verdict in explanation.verdicts)
+    for kind in WORDS:
+        names = [printable(verdict.name) for verdict in explanation.verdicts if verdict.words == kind]
         if names:
             yield f"{kind}: {listed(names)}" + (f" ({count_text(counts[kind])})" if counts[kind] > 1 else "") + "."
 

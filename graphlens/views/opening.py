@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from graphlens.graph import GradGraph, printable
 from graphlens.views.table import heading, paragraph
@@ -39,8 +38,8 @@ def next_steps(commands: Sequence[str], width: int) -> Iterator[RenderableType]:
     lines = [line for command in commands for line in _continued(printable(command), width - len(_NEXT))]
     for number, line in enumerate(lines):
         start = " " * len(_NEXT) if number else f"\n{_NEXT}"
-        # What is typed must stay as it is: a word that is wider than the page is not broken.
-        yield Text(f"{start}{line}", no_wrap=True, overflow="ignore")
+        # A plain string is not broken: what is typed must stay as it is, even a word wider than the page.
+        yield f"{start}{line}"
 
 
 def _continued(command: str, width: int) -> Iterator[str]:

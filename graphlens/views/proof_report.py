@@ -12,7 +12,7 @@ from graphlens.analyses.findings import listed
 from graphlens.analyses.proof import Gathered, Proof
 from graphlens.graph import printable
 from graphlens.records import Timing
-from graphlens.units import bytes_text, count_text, ratio_text, seconds_text, significant
+from graphlens.units import bytes_text, count_text, counted, ratio_text, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED
 from graphlens.views.table import heading, paragraph, table
 
@@ -115,8 +115,9 @@ def _sentences(proof: Proof) -> Iterator[str]:
         )
     if proof.guards:
         yield (
-            f"The program chose its way by {count_text(proof.guards)} values of tensors; the shorter one checks that "
-            "they are the same, and fails where they are not."
+            f"The program chose its way by {counted(proof.guards, 'value')} of tensors; the shorter one checks that "
+            f"{'it is' if proof.guards == 1 else 'they are'} the same, and fails where "
+            f"{'it is' if proof.guards == 1 else 'they are'} not."
         )
     if proof.holds:
         end = "the saving is proved" if proof.saves else "both compute the same, and there is nothing to save"

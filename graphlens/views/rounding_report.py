@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -114,9 +114,16 @@ def _remarks(accuracy: Accuracy) -> Iterator[str]:
     zero = [item for item in accuracy.quantities if item.is_zero and item.error]
     if zero:
         yield (
-            f"The true {'value' if len(zero) == 1 else 'values'} of the {listed([name_of(item) for item in zero])} "
+            f"The true {'value' if len(zero) == 1 else 'values'} of {_results(zero)} "
             f"{'is' if len(zero) == 1 else 'are'} 0: what the run has in {'its' if len(zero) == 1 else 'their'} place "
             "is rounding, and no digit of it means anything."
+        )
+    unknown = [item for item in accuracy.quantities if item.error is None and item.significant is None]
+    spoilt = [item for item in unknown if item.not_finite]
+    if spoilt:
+        yield (
+            f"Not measured for {_results(spoilt)}, which {'holds' if len(spoilt) == 1 else 'hold'} NaN or infinity: "
+            "an error is a distance between numbers."
         )
     otherwise = sum(branch.otherwise for branch in accuracy.branches)
     undecided = sum(branch.undecided for branch in accuracy.branches)
@@ -134,6 +141,13 @@ def _remarks(accuracy: Accuracy) -> Iterator[str]:
             "counts as exact."
         )
     yield from accuracy.notes
+
+
+def _results(items: Sequence[Quantity]) -> str:
+    """ "g", "the gradient of A", "g and the gradients of A and M"."""
+    names = [printable(item.name) for item in items if item.kind == "gradient"]
+    gradients = [f"the gradient{'' if len(names) == 1 else 's'} of {listed(names)}"] if names else []
+    return listed([printable(item.name) for item in items if item.kind != "gradient"] + gradients)
 
 
 def _entries(count: int) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from graphlens.analyses.differences import largest
 from graphlens.graph import shape_text
 from graphlens.records import RunRecord, TensorValue, Timing
-from graphlens.units import count_text, seconds_text, significant
+from graphlens.units import count_text, counted, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import heading, paragraph, table, to_text
 
@@ -74,7 +74,7 @@ def _time_row(name: str, timing: Timing | None) -> tuple[str, str, str, str]:
     if timing is None:
         return (name, NOT_MEASURED, "", "")
     spread = f"{seconds_text(timing.min)} to {seconds_text(timing.max)}"
-    return (name, seconds_text(timing.median), spread, f"{timing.repeats} runs after a warm-up")
+    return (name, seconds_text(timing.median), spread, f"{counted(timing.repeats, 'run')} after a warm-up")
 
 
 _MOST_ENTRIES = 100

@@ -61,14 +61,14 @@ def heading(left: str, right: str = "", *, width: int = 80) -> Text:
     return Text.assemble((left, "bold"), " " * gap if right else "", right)
 
 
-_NUMBER_AND_UNIT = re.compile(r"(\d) (×|[kMGT]?B|[mµn]?s|%|ulp)(?!\w)")
+_NUMBER_AND_UNIT = re.compile(r"\d (?:×|[kMGT]? ?FLOPs?|[kMGT]?B|[mµn]?s|%|ulp)(?!\w)")
 
 
 def paragraph(text: str, *, width: int = 80, indent: str = "", first: str | None = None) -> Text:
     """Text broken into lines of at most `width`; `first` opens the first line instead of `indent`."""
     # A number and its unit stay on one line.
     lines = textwrap.wrap(
-        _NUMBER_AND_UNIT.sub("\\1\xa0\\2", text),
+        _NUMBER_AND_UNIT.sub(lambda found: found[0].replace(" ", "\xa0"), text),
         width,
         initial_indent=indent if first is None else first,
         subsequent_indent=indent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ import graphlens
 from graphlens.analyses.comparison import compare_records
 from graphlens.capture.trace import trace
 from graphlens.graph import GradGraph
-from graphlens.records import RunRecord
+from graphlens.records import RunRecord, TensorValue
 from tests.builders import small_graph
 
 
@@ -78,3 +79,17 @@ def test_nothing_to_compare() -> None:
     comparison = compare_records(RunRecord("a", None), RunRecord("b", None))
 
     assert comparison.reasons == comparison.outputs == comparison.gradients == ()
+
+
+def test_the_loss_is_compared_where_it_is_no_output() -> None:
+    def side(loss: float | None, name: str = "phi") -> RunRecord:
+        return RunRecord("t", None, {"g": TensorValue((), "float64", numpy.array(1.0), 2.0**-52)}, loss, name)
+
+    found = compare_records(side(3.0), side(2.0)).loss
+    assert found is not None
+    assert (found.name, found.a, found.b, found.max_abs, found.relative, found.ulps) == (
+        "phi", "value", "value", 1.0, 0.5, None,
+    )  # fmt: skip
+    assert compare_records(side(3.0), side(2.0, "psi")).loss.name == "phi / psi"  # type: ignore[union-attr]
+    assert compare_records(side(3.0, "g"), side(2.0, "g")).loss is None
+    assert compare_records(side(None), side(2.0)).loss is None

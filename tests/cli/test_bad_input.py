@@ -283,3 +283,10 @@ def test_a_slow_layout_program_is_stopped(
     monkeypatch.setattr(layout.lay_out, "__kwdefaults__", {**layout.lay_out.__kwdefaults__, "seconds": 0.2})
 
     assert "the layout took longer than 0.2 s and was stopped" in refusal("render", "small.json", "-o", "a.svg")
+
+
+def test_a_list_of_factories_that_is_cut_says_so() -> None:
+    Path("many.py").write_text("".join(f"def f{number:02}():\n    pass\n" for number in range(21)))
+    done = run_cli("stats", "many.py:nofn")
+
+    assert done.err.endswith("it has f00, f01, f02, f03, f04, f05, f06, f07 and 13 more\n")

@@ -112,9 +112,9 @@ def test_the_document() -> None:
     assert list(document) == ["target", "verdicts", "findings", "notes"]
     assert document["target"] == "severed"
     assert document["verdicts"] == [
-        {"name": "x", "role": "input", "verdict": VERDICTS[0]},
-        {"name": "A", "role": "input", "verdict": VERDICTS[4]},
-        {"name": "M", "role": "parameter", "verdict": VERDICTS[0]},
+        {"name": "x", "role": "input", "verdict": VERDICTS[0], "words": VERDICTS[0]},
+        {"name": "A", "role": "input", "verdict": VERDICTS[4], "words": VERDICTS[4]},
+        {"name": "M", "role": "parameter", "verdict": VERDICTS[0], "words": VERDICTS[0]},
     ]
     for finding in document["findings"]:
         assert list(finding) == ["code", "level", "title", "claim", "where", "evidence", "fix"]

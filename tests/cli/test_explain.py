@@ -287,3 +287,13 @@ def test_what_cannot_be_proved_says_why_and_not_to_try_again(tmp_path: Path) -> 
         assert why in " ".join(written.err.split())
     done = run_cli("explain", plain, "--only", "waste", "--prove")
     assert "both compute the same, and there is nothing to save." in " ".join(done.out.split())
+
+
+def test_a_nan_in_the_input_is_why_no_error_is_measured() -> None:
+    Path("nan.py").write_text(
+        "import torch\ndef f():\n    return torch.nn.Linear(3, 3), (torch.tensor([[1.0, float('nan'), 2.0]]),)\n"
+    )
+    text = " ".join(run_cli("explain", "nan.py:f", "--repeats", "1").out.split())
+
+    assert "the input holds NaN before the forward pass begins" in text
+    assert "Not measured for output, output.sum() and the gradient of weight, which hold NaN or infinity" in text

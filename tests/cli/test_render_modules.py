@@ -169,7 +169,7 @@ def test_from_python() -> None:
     picture = graphlens.render(graphlens.trace(x, times=True), group="module", lines=True, heat="time")
 
     assert "soft_threshold  SoftThreshold" in picture.text
-    assert "chain.py:59" in picture.text
+    assert "chain.py:61" in picture.text
     with pytest.raises(MeasureError, match="shading by time"):
         graphlens.render(graphlens.trace(x), heat="time")
     with pytest.raises(MeasureError, match="grouping by module"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -142,3 +144,29 @@ EYE = torch.eye(3, dtype=torch.float64)
 def test_wrong_arguments_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+WARNS = """
+import sys, warnings
+import torch
+import graphlens
+
+warnings.simplefilter("always")
+graphlens.trace(graphlens.lesson("severed", n=2))
+print("silent", file=sys.stderr)
+warnings.warn("a warning of the user's")
+"""
+
+
+def test_severed_is_silent_and_other_warnings_are_not() -> None:
+    done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, text=True, check=True)
+
+    assert done.stderr.startswith("silent\n"), done.stderr
+    assert "a warning of the user's" in done.stderr
+
+
+def test_torch_warns_of_the_mistake_where_nobody_silences_it() -> None:
+    code = "import torch\nx = torch.ones(2, requires_grad=True)\ntorch.tensor([x[0] * 2, x[1] * 2])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "Converting a tensor with requires_grad=True to a scalar" in done.stderr

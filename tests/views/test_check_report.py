@@ -148,9 +148,9 @@ def test_many_leaves_are_counted() -> None:
         "t\n\n"
         "leaves  gradient\n"
         "1,200   receives a gradient\n"
-        "1       frozen\n"
+        "1       no gradient asked for\n"
         "12      used, but its value leaves the graph before the output\n"
-        "frozen: still\n"
+        "no gradient asked for: still\n"
         "used, but its value leaves the graph before the output: lost.0, lost.1, lost.2,\n"
         "    lost.3, lost.4, lost.5, lost.6, lost.7 and 4 more\n"
         "\nNothing found.\n"
@@ -267,3 +267,16 @@ def test_a_list_of_entries_that_was_cut_says_so() -> None:
     assert entries(*range(65)) == "y (entries 0 … 63 and more)."
     assert entries(*range(0, 130, 2)) == "y (entries 0, 2, 4, 6, 8, 10, 12, 14, …)."
     assert entries(*range(0, 16, 2)) == "y (entries 0, 2, 4, 6, 8, 10, 12, 14)."
+
+
+def test_data_is_told_apart_from_frozen_parameters() -> None:
+    few = (Verdict("ids", "input", VERDICTS[1]), Verdict("w", "parameter", VERDICTS[1]))
+    many = few + tuple(Verdict(f"p.{k}", "parameter", VERDICTS[0]) for k in range(30))
+
+    rows = "ids   input      no gradient asked for\nw     parameter  frozen\n"
+    assert rows in check_report("t", None, found(verdicts=few))
+    text = check_report("t", None, found(verdicts=many))
+    assert "30      receives a gradient\n1       frozen\n1       no gradient asked for\n" in text
+    assert "frozen: w\nno gradient asked for: ids\n" in text
+    # What scripts read keeps its value, and the words are added.
+    assert few[0].verdict == "frozen"

@@ -171,6 +171,8 @@ def test_comparison() -> None:
         "a": side,
         "b": {**side, "target": "u", "loss": "nan"},
         "output": {"max_abs_diff": 0.0, "tensors": {"g": {"a": "value", "b": "value", **equal}}},
+        "loss": {"name": "loss", "a": "value", "b": "value", "max_abs_diff": None, "relative": None, "ulps": None,
+                 "largest_of_one": None, "note": "1 entry has no finite difference"},
         "gradients": {
             "x": {
                 "a": "value", "b": "value", "max_abs_diff": 1 / 3, "relative": 0.5, "ulps": (1 / 3) / 2.0**-53,

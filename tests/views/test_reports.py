@@ -234,6 +234,9 @@ backward                          not measured      not measured
 output  slow   fast      largest difference
 g       value  value  equal to the last bit
 
+loss  slow   fast      largest difference
+phi   value  value  equal to the last bit
+
 gradient  slow   fast             largest difference
 x         value  value  0.50  (0.20 relative, 8 ulp)
 A         None   value      the value is at most 3.0

@@ -130,3 +130,24 @@ def test_a_column_of_errors() -> None:
     assert set(column.values) == {FIRST, SECOND}
     with pytest.raises(MeasureError, match="no op was found to contribute to an error"):
         error_column(accuracy(quantity(terms=[0.0] * 5)))
+
+
+def test_what_is_not_finite_says_why_nothing_is_measured() -> None:
+    unknown = {"error": None, "truth": None, "ulps": None, "digits": None, "attribution": None, "not_finite": 1}
+    spoilt = [quantity("y", **unknown), quantity("A", "gradient", **unknown), quantity("M", "gradient", **unknown)]
+
+    assert "Not measured for y and the gradients of A and M, which hold NaN or infinity" in " ".join(
+        report(accuracy(*spoilt)).split()
+    )
+    assert "Not measured for y, which holds NaN" in " ".join(report(accuracy(spoilt[0])).split())
+    # What the run has may be infinite where the truth is known: then its error is infinite, and measured.
+    assert "Not measured" not in report(accuracy(quantity("y", error=float("inf"), not_finite=1)))
+
+
+def test_several_gradients_that_are_0() -> None:
+    zero = {"truth": 0.0, "is_zero": True, "digits": None}
+    items = [quantity(name, "gradient", **zero) for name in ("A", "B")]
+
+    assert "The true values of the gradients of A and B are 0: what the run has in their place" in " ".join(
+        report(accuracy(*items)).split()
+    )

@@ -51,3 +51,10 @@ def test_no_line_ends_in_blanks() -> None:
     lines = to_text([table(("a", "b"), [("x", "1")], left=2), heading("t"), "plain  "]).splitlines()
 
     assert lines == [line.rstrip() for line in lines]
+
+
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    for amount in ("4.10 k FLOPs", "2 FLOPs", "45.3 GFLOP/s", "20.4 GB/s", "12 ms", "3 ulp"):
+        for filler in range(1, 60):
+            text = to_text([paragraph(f"{'x' * filler} {amount} moved", width=60)], width=60)
+            assert amount in text

@@ -27,6 +27,9 @@ VERDICTS = (
     "not measured",
     "ignored",
 )
+# Data was never meant to be trained: for a person it is another case than a frozen parameter.
+NOT_ASKED = "no gradient asked for"
+WORDS = (*VERDICTS[:2], NOT_ASKED, *VERDICTS[2:])
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Verdict:
     name: str
     role: str
     verdict: str
+
+    @property
+    def words(self) -> str:
+        """What a report says, one of WORDS: the verdict, with data told apart from frozen parameters."""
+        return NOT_ASKED if self.verdict == VERDICTS[1] and self.role != "parameter" else self.verdict
 
 
 @dataclass(frozen=True)

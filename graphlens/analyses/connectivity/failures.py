@@ -236,12 +236,17 @@ def _spoilt(facts: Facts, subject: str, spoilt: list[Spoilt], evidence: dict[str
     use = next((step for step in facts.flow.steps if value is not None and value in step.inputs), None)
     return Finding(
         "GL107", "error",
-        f"{subject} not finite: the {first.role} {first.name} holds {what} before the forward pass begins, in {bad:,} "
+        f"{subject} not finite: the {_named(first)} holds {what} before the forward pass begins, in {bad:,} "
         f"of its {whole:,} entries{more if len(spoilt) > 1 else ''}.",
         Place() if use is None else facts.place(use),
         {**evidence, "not_finite_before": [item.name for item in spoilt]},
         "look for what put it there: data that was not cleaned, a training step that diverged, a file that was loaded",
     )  # fmt: skip
+
+
+def _named(spoilt: Spoilt) -> str:
+    """ "input x"; but "input" of one that is called so."""
+    return spoilt.role if spoilt.name == spoilt.role else f"{spoilt.role} {spoilt.name}"
 
 
 def _first_call(facts: Facts, subject: str, fault: NonFinite, evidence: dict[str, object]) -> Finding:
