@@ -118,6 +118,7 @@ def _waste(
         proof = Proof(found.notes[-1])  # why its ops could not be written down
     elif proves and tape is not None:
         proof = proving.prove(program, trace, tape, waste.same, repeats=repeats, progress=progress)
+        proof = replace(proof, names=waste.names)
     notes = tuple(dict.fromkeys((*found.notes, *waste.notes)))
     return replace(found, waste=waste.findings, costs=waste.costs, run=waste.run, proof=proof, notes=notes)
 

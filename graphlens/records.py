@@ -21,6 +21,10 @@ class Timing:
     max: float
     repeats: int
 
+    def overlaps(self, other: Timing) -> bool:
+        """Whether the two ranges have a time in common, so that no difference can be claimed."""
+        return self.max >= other.min and other.max >= self.min
+
 
 @dataclass(frozen=True)
 class Machine:

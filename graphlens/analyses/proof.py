@@ -81,6 +81,8 @@ class Proof:
         noise: how far each output and gradient ("output y", "gradient of x") moves when the inputs
             change in their last digit, which no way of computing it can undercut.
         code: the shorter program as Python.
+        names: whether there is a finding of something to leave out.
+        gone: of the original's nodes those that the shorter program should do without, by op, leaves apart.
     """
 
     refusal: str = ""
@@ -93,6 +95,8 @@ class Proof:
     guards: int = 0
     code: str = ""
     noise: Mapping[str, float] = field(default_factory=dict)
+    names: bool = True
+    gone: Mapping[str, int] = field(default_factory=dict)
 
     def is_noise(self, name: str, difference: float) -> bool:
         """Whether a difference is no larger than the rounding of the inputs explains."""
@@ -141,10 +145,34 @@ class Proof:
         return found
 
     @property
-    def saves(self) -> bool:
-        """Whether the shorter program has fewer nodes, as far as both have a graph."""
+    def nodes(self) -> tuple[int, int] | None:
+        """The nodes of both programs; None where one has no graph."""
         stats = None if self.comparison is None else (self.comparison.stats_a, self.comparison.stats_b)
-        return stats is None or stats[0] is None or stats[1] is None or stats[1].nodes < stats[0].nodes
+        return None if stats is None or stats[0] is None or stats[1] is None else (stats[0].nodes, stats[1].nodes)
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether the program that was to be shorter has more nodes than the original."""
+        return self.nodes is not None and self.nodes[1] > self.nodes[0]
+
+    @property
+    def saved(self) -> list[str]:
+        """What the findings save: counts that fall, and passes whose times do not overlap with those of before."""
+        comparison = self.comparison
+        if comparison is None or not self.names or self.is_longer:
+            return []
+        found = ["nodes"] if self.nodes is not None and self.nodes[1] < self.nodes[0] else []
+        a, b = comparison.stats_a, comparison.stats_b
+        if a is not None and b is not None and not a.total.unknown and not b.total.unknown:
+            found += ["bytes saved for backward"] if b.total.storage_bytes < a.total.storage_bytes else []
+        for name, x, y in (
+            ("forward", comparison.a.forward, comparison.b.forward),
+            ("backward", comparison.a.backward, comparison.b.backward),
+        ):
+            # A single run has no range.
+            if x is not None and y is not None and min(x.repeats, y.repeats) > 1 and y.max < x.min:
+                found.append(f"time of the {name} pass")
+        return found
 
     @property
     def holds(self) -> bool:

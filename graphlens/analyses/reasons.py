@@ -87,7 +87,7 @@ def time_reasons(a: RunRecord, b: RunRecord, stats_a: Stats | None, stats_b: Sta
         if left is None or right is None:
             continue
         name = f"The {label} pass"
-        if left.max >= right.min and right.max >= left.min:
+        if left.overlaps(right):
             yield Reason(
                 f"{label}-time",
                 f"{name}: no difference can be claimed, the measured ranges overlap.",

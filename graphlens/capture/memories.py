@@ -70,6 +70,50 @@ def extent_of(tensor: torch.Tensor) -> tuple[int, int]:
     return start * size, (start + steps + 1) * size - 1
 
 
+def overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors in one storage may have an entry in common.
+
+    By their first and last byte they seem to wherever they interleave, as the columns of a matrix
+    do. So each is looked at as a box: an offset is a number whose digits have the strides as places,
+    largest first. Where no digit of either can carry, they meet only if their boxes do.
+    """
+    first, second = extent_of(a), extent_of(b)
+    if first[0] > second[1] or second[0] > first[1]:
+        return False
+    if a.element_size() != b.element_size():
+        return True
+    places = sorted({stride for x in (a, b) for size, stride in _sides(x) if size > 1}, reverse=True)
+    one, two = _box(a, places), _box(b, places)
+    if one is None or two is None:
+        return True
+    return all(low < end and start < high for (low, high), (start, end) in zip(one, two, strict=True))
+
+
+def _sides(tensor: torch.Tensor) -> list[tuple[int, int]]:
+    return [(int(size), int(stride)) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+
+
+def _box(tensor: torch.Tensor, places: list[int]) -> list[tuple[int, int]] | None:
+    """Per place the first digit and the one after the last; None where a digit may carry into another."""
+    if 0 in places:
+        return None
+    counts = dict.fromkeys(places, 1)
+    for size, stride in _sides(tensor):
+        if size > 1:
+            counts[stride] += size - 1
+    rest = int(tensor.storage_offset())
+    box = []
+    for place in places:
+        digit, rest = divmod(rest, place)
+        box.append((digit, digit + counts[place]))
+    reach = 0
+    for (_, end), place in zip(reversed(box), reversed(places), strict=True):
+        if reach >= place:
+            return None
+        reach += (end - 1) * place
+    return [*box, (rest, rest + 1)]
+
+
 def fills(tensor: torch.Tensor) -> bool:
     """Whether the tensor is all of its storage, each entry once."""
     if tensor.storage_offset() or tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():

@@ -75,9 +75,11 @@ class Tape:
         opaque: ops that could not be written as functions, and how often they ran; what they wrote
             is a source.
         written: sources that the run wrote over: what it did outlives it.
+        buffers: of these the module's buffers, with their names.
         reads: how often numbers left tensors for Python; what became of them there is not on the tape.
         requiring: the values that were read by a tensor that required a gradient.
         saved: the value that a node of the graph keeps for backward, by node and slot.
+        parts: values that were written over a part of a storage.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -89,9 +91,11 @@ class Tape:
     gradients: dict[str, int] = field(default_factory=dict)
     opaque: Counter[str] = field(default_factory=Counter)
     written: list[int] = field(default_factory=list)
+    buffers: dict[int, str] = field(default_factory=dict)
     requiring: set[int] = field(default_factory=set)
     reads: int = 0
     saved: dict[tuple[int, str], int] = field(default_factory=dict)
+    parts: set[int] = field(default_factory=set)
 
     def made_by(self) -> list[int | None]:
         """Per value the position of the call that made it; None for a source."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from graphlens.capture.memories import Look, Memory, Write, extent_of, fills, place_of
+from graphlens.capture.memories import Look, Memory, Write, extent_of, fills, overlap, place_of
 from graphlens.capture.tape import Ref, Tape, filled
 
 aten = torch.ops.aten
@@ -21,6 +21,7 @@ class Values:
         self.tape = Tape()
         self.memories: dict[int, Memory] = {}
         self.others: dict[int, tuple[int, torch.Tensor]] = {}  # without a storage: by id
+        self.buffers: dict[int, str] = {}  # by the address of the storage
 
     def _note(
         self, function: OpOverload, args: tuple[Any, ...], outputs: tuple[int | None, ...],
@@ -168,17 +169,20 @@ class Values:
 
     def _before_write(self, tensor: torch.Tensor) -> None:
         """Copy the values that are about to be overwritten."""
-        memory, _ = self._memory(tensor)
+        address = (place_of(tensor) or (None,))[0]
+        memory = self.memories.get(address) if address is not None else None
         if memory is None:
             return
         if memory.source is not None:
             self.tape.written.append(memory.source)
+            if address in self.buffers:
+                self.tape.buffers[memory.source] = self.buffers[address]
             memory.source = None
         first, last = extent_of(tensor)
         for number, extent in list(memory.live.items()):
             low, high = extent or extent_of(self.tape.tensors[number])
             memory.live[number] = low, high
-            if low <= last and first <= high:
+            if low <= last and first <= high and overlap(tensor, self.tape.tensors[number]):
                 copy = self.tape.tensors[number].clone()
                 self.tape.tensors[number] = copy
                 del memory.live[number]
@@ -199,6 +203,7 @@ class Values:
             memory.cover, memory.writes = None, []
             return self._new(tensor, is_source=is_source)
         number = self._new(tensor, is_source=is_source)
+        self.tape.parts.add(number)
         if memory.cover is not None and memory.cover[0] == number:
             memory.cover = None
         memory.writes.append(Write(number, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())))

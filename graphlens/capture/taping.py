@@ -37,6 +37,9 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
     mode = _Taping()
     with paused_collector(lasting=True):
         known = {name: mode.value(tensor) for name, tensor in program.leaves.items()}
+        module = program.subject.module if program.subject is not None else None
+        if isinstance(module, torch.nn.Module):
+            mode.name_buffers(module)
         with Reads() as reads, mode:
             made = program.forward()
         mode.tape.reads = reads.count
@@ -82,6 +85,14 @@ class _Taping(Values, TorchDispatchMode):
         self.current: int | None = None
         self.sent = False
         self.seqs: list[int | None] = []
+        self.in_place: set[int] = set()  # places of forward calls that write over their first argument
+
+    def name_buffers(self, module: torch.nn.Module) -> None:
+        """Know the module's buffers by name, in case that the run writes over them."""
+        for name, tensor in module.named_buffers():
+            place = place_of(tensor)
+            if place is not None:
+                self.buffers.setdefault(place[0], name)
 
     # What runs when
 
@@ -93,10 +104,22 @@ class _Taping(Values, TorchDispatchMode):
         """
         taken = set()
         for place, seq in enumerate(self.seqs):
+            if seq is not None and seq not in numbers and self._kept_a_copy(place):
+                seq -= 1
             node = None if seq in taken else numbers.get(seq if seq is not None else -1)
             if node is not None:
                 taken.add(seq)
                 self.tape.calls[place] = self.tape.calls[place]._replace(node=node)
+
+    def _kept_a_copy(self, place: int) -> bool:
+        """Whether a call in place comes after the copy of what it writes over, which its node keeps.
+
+        Autograd makes the node, then the copy, which is followed and takes a number of its own.
+        """
+        if place not in self.in_place or not place or self.seqs[place - 1] != self.seqs[place]:
+            return False
+        before = self.tape.calls[place - 1]
+        return before.function is aten.clone.default and before.args[:1] == self.tape.calls[place].args[:1]
 
     def follow(self, number: int, node: torch.autograd.graph.Node) -> tuple[Any, Any]:
         """Hook a node, so that the calls of its backward know it."""
@@ -157,6 +180,8 @@ class _Taping(Values, TorchDispatchMode):
                 self._made(tensor, targets) if isinstance(tensor, torch.Tensor) else None
                 for tensor in flat_outputs(made if not targets or facts.returns else written)
             )
+            if targets and not self.backward:
+                self.in_place.add(len(self.seqs))
             self._note(function, known_args, outputs, known_kwargs, facts.random, seq)
         return made
 

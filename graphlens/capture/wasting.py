@@ -33,11 +33,13 @@ class Waste:
 
     Attributes:
         findings: GL2xx, the most serious first.
+        names: whether there is one among them of something that can be left out, GL201 to GL206.
         same: per value of the tape an earlier one that it is equal to.
         costs, run: None where the nodes could not be measured; `notes` then say why.
     """
 
     findings: tuple[Finding, ...] = ()
+    names: bool = False
     same: Mapping[int, int] = field(default_factory=dict)
     costs: CostTable | None = None
     run: CostRun | None = None
@@ -60,10 +62,11 @@ def look_for_waste(
     except MeasureError as error:
         notes.append(str(error))
     if tape is None:
-        return Waste(tuple(findings), {}, costs, run, notes)
+        return Waste(tuple(findings), costs=costs, run=run, notes=notes)
     progress(f"{program.name}: looking for what is done twice")
     found = redundancy(listing_of(tape), graph, verifier(tape))
-    return Waste(most_serious_first([*findings, *found.findings]), found.same, costs, run, notes)
+    every = most_serious_first([*findings, *found.findings])
+    return Waste(every, bool(found.findings), found.same, costs, run, notes)
 
 
 def waste_findings(

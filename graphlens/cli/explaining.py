@@ -84,11 +84,9 @@ def explain(
                 program, topics=chosen, proves=proves or output is not None, repeats=repeats, reference=reference,
                 progress=progress,
             )  # fmt: skip
-    if output is not None:
-        proof = explanation.proof
-        if proof is None or not proof.code:
-            raise ProofError(f"{target}: no shorter program can be written: {proof.refusal if proof else 'no graph'}")
-        write_bytes(output, proof.code.encode(), force=force)
+    lacks = _why_no_program(explanation) if output is not None else ""
+    if output is not None and explanation.proof is not None and not lacks:
+        write_bytes(output, explanation.proof.code.encode(), force=force)
     if plot is not None and explanation.accuracy is not None:
         from graphlens.views.error_plot import plot_errors
 
@@ -99,6 +97,19 @@ def explain(
     else:
         follow = Steps(target, settings)
         click.echo(explain_report(explanation, steps=list(_steps(follow, explanation, topics)), **page()), nl=False)
+    if lacks:
+        raise ProofError(f"{target}: {output} was not written: {lacks}")
+
+
+def _why_no_program(explanation: Explanation) -> str:
+    """Why there is no shorter program to be written; nothing where there is one."""
+    proof = explanation.proof
+    if proof is None:
+        return "no output has a backward graph"
+    if proof.is_longer and proof.nodes is not None:
+        before, after = proof.nodes
+        return f"written anew the program has {after:,} nodes, more than the {before:,} of the original"
+    return "" if proof.code else proof.refusal
 
 
 def _plot_kind(plot: str | None, topics: Sequence[str], *, force: bool) -> str:

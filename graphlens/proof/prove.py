@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -77,6 +78,9 @@ def prove(
         calls=len(simplified.calls),
         guards=len(simplified.guards),
         code=code.text,
+        gone=Counter(
+            node.op for number, node in enumerate(graph.nodes) if number not in simplified.stay and node.kind != "leaf"
+        ),
     )
 
 

@@ -105,9 +105,11 @@ def _refuse(tape: Tape, graph: GradGraph) -> None:
         where = "" if custom.source is None else f" at {graph.sources[custom.source]}"
         raise ProofError(f"{custom.op}{where} is a custom Function, whose backward is not known from its forward ops")
     if tape.written:
-        names = {value: name for name, value in tape.leaves.items()}
+        names = tape.buffers | {value: name for name, value in tape.leaves.items()}
         value = tape.written[0]
-        what = names.get(value) or f"a {list(tape.tensors[value].shape)} tensor that was there before"
+        tensor = tape.tensors[value]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        what = names.get(value) or f"a {dtype} tensor of shape {list(tensor.shape)} that was there before"
         raise ProofError(f"the forward pass writes to {what}, which outlives the run; a shorter program would not")
     if tape.opaque:
         name = next(iter(tape.opaque))

@@ -109,6 +109,9 @@ def _proof(proof: Proof) -> dict[str, Any]:
             for t in proof.trials
         ],
         "noise": dict(proof.noise),
+        "saved": proof.saved,
+        "names_something": proof.names,
+        "gone": dict(proof.gone),
         "calls": proof.calls,
         "guards": proof.guards,
         "code": proof.code,

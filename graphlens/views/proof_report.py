@@ -12,17 +12,23 @@ from graphlens.analyses.findings import listed
 from graphlens.analyses.proof import Gathered, Proof
 from graphlens.graph import printable
 from graphlens.records import Timing
-from graphlens.units import bytes_text, count_text, counted, ratio_text, seconds_text, significant
+from graphlens.units import bytes_text, count_text, counted, nodes_text, ratio_text, seconds_text, significant
 from graphlens.views.opening import NOT_MEASURED
 from graphlens.views.table import heading, paragraph, table
 
 
 def proof_parts(proof: Proof, width: int) -> Iterator[RenderableType]:
     """What was measured of both, and whether they compute the same."""
-    yield heading("\nThe saving, measured")
     if proof.comparison is None:
+        yield heading("\nNo saving can be shown")
         yield paragraph(f"No shorter program can be shown: {printable(proof.refusal)}.", width=width)
         return
+    if not proof.names or proof.is_longer:
+        yield heading("\nNo saving")
+        for sentence in (*_without_saving(proof), *_same(proof)):
+            yield paragraph(printable(sentence), width=width)
+        return
+    yield heading("\nThe saving, measured" if proof.saved else "\nBefore and after, measured")
     yield table(("", "before", "after", "ratio", "predicted"), _rows(proof))
     yield Text("")
     yield paragraph(
@@ -30,6 +36,8 @@ def proof_parts(proof: Proof, width: int) -> Iterator[RenderableType]:
         "the findings name. Predicted: the nodes that stay, and the sum of the times of their ops, each run by itself.",
         width=width,
     )
+    for sentence in _ranges(proof):
+        yield paragraph(sentence, width=width)
     yield Text("")
     yield table(("", "largest difference", "of its size"), _differences(proof), texts=(1, 2))
     for sentence in _sentences(proof):
@@ -110,6 +118,9 @@ def _sentences(proof: Proof) -> Iterator[str]:
             yield f"{changed} no difference is larger than that of such a change: {listed(trial.explained)}."
             continue
         apart = f", the {listed(trial.explained)} apart" if trial.explained else ""
+        if not max(worst):
+            yield f"{changed} outputs and gradients are equal to the last bit{apart}."
+            continue
         yield (
             f"{changed} outputs and gradients differ by at most {significant(max(worst), 2)} of their size{apart}."
         )
@@ -119,11 +130,66 @@ def _sentences(proof: Proof) -> Iterator[str]:
             f"{'it is' if proof.guards == 1 else 'they are'} the same, and fails where "
             f"{'it is' if proof.guards == 1 else 'they are'} not."
         )
-    if proof.holds:
-        end = "the saving is proved" if proof.saves else "both compute the same, and there is nothing to save"
-        yield f"Up to {significant(proof.bound, 2)} of the size a difference is taken for rounding: {end}."
-    else:
+    if not proof.holds:
         yield f"Not proved: {'; '.join(proof.failures)}."
+        return
+    yield f"Up to {significant(proof.bound, 2)} of the size a difference is taken for rounding: same values."
+    if proof.saved:
+        yield f"Saved, with the same values: {listed(proof.saved)}."
+    else:
+        yield "No saving is claimed: no count falls, and the times of both overlap."
+
+
+def _without_saving(proof: Proof) -> Iterator[str]:
+    """Why nothing is saved: nothing was found that could go, or what is written anew is longer."""
+    if not proof.names:
+        yield "Nothing to leave out: no finding names anything that is computed in vain."
+    if proof.nodes is None:
+        return
+    before, after = proof.nodes
+    if after > before:
+        yield (
+            f"Written anew out of single ops the program has {count_text(after)} nodes, more than the "
+            f"{count_text(before)} of the original: what it writes in place takes more ops so. No shorter program can "
+            "be shown."
+        )
+    elif after < before and proof.gone:
+        gone = listed([f"{count_text(count)} {op}" for op, count in proof.gone.items()])
+        yield (
+            f"Written anew the program has {nodes_text(after)} in place of {count_text(before)}: without {gone}, whose "
+            "values others give too or nothing reads. No finding names them, and no saving is claimed."
+        )
+
+
+def _same(proof: Proof) -> Iterator[str]:
+    """Whether the program that was written anew gives the same, in a sentence."""
+    if not proof.holds:
+        yield f"What was written anew does not give the same values: {'; '.join(proof.failures)}."
+        return
+    comparison = proof.comparison
+    assert comparison is not None
+    rows = [row for row in (*comparison.outputs, *comparison.gradients) if row.a == row.b == "value"]
+    if all(row.max_abs == 0.0 for row in rows):
+        yield "Written anew it gives the same values, to the last bit."
+    else:
+        yield f"Written anew it gives the same values, up to {significant(proof.bound, 2)} of their size."
+
+
+def _ranges(proof: Proof) -> Iterator[str]:
+    comparison = proof.comparison
+    assert comparison is not None
+    for name, x, y in (
+        ("forward", comparison.a.forward, comparison.b.forward),
+        ("backward", comparison.a.backward, comparison.b.backward),
+    ):
+        if x is None or y is None:
+            continue
+        what = "; they overlap, so that no difference can be claimed" if x.overlaps(y) else ""
+        yield f"Times of the {name} pass: {_range(x)} before, {_range(y)} after (medians of {x.repeats} above){what}."
+
+
+def _range(timing: Timing) -> str:
+    return f"{seconds_text(timing.min)} to {seconds_text(timing.max)}"
 
 
 def _gone(gathered: Gathered) -> str:

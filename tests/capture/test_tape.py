@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphlens
+from graphlens.capture.memories import overlap
 from graphlens.capture.program import Program, cleared_gradients, run_backward, subject_program, tensors_program
 from graphlens.capture.tape import Tape, refs, replay
 from graphlens.capture.taping import record_tape
@@ -332,6 +333,55 @@ def test_the_leaves_gradients_are_put_back() -> None:
 
     assert x.grad is kept
     assert kept.tolist() == [7.0] * 3
+
+
+def entries(tensor: torch.Tensor) -> set[int]:
+    places = torch.arange(tensor.untyped_storage().nbytes() // tensor.element_size())
+    return set(places.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).reshape(-1).tolist())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_tensors_that_share_no_entry_are_told_apart(data: st.DataObject) -> None:
+    """Never apart where they meet; and columns, rows and blocks of one matrix always where they do not."""
+    base = torch.arange(60.0)
+    shape = data.draw(st.sampled_from([(60,), (6, 10), (3, 4, 5), (4, 15), (20, 3)]))
+
+    def part() -> torch.Tensor:
+        view = base.view(shape)
+        for dimension, size in enumerate(shape):
+            start = data.draw(st.integers(0, size - 1))
+            view = view.narrow(dimension, start, data.draw(st.integers(1, size - start)))
+        return view
+
+    one, two = part(), part()
+    other = base.view(data.draw(st.sampled_from([(60,), (10, 6), (5, 12)])))[data.draw(st.integers(0, 4))]
+    steps = base[data.draw(st.integers(0, 7)) :: data.draw(st.integers(1, 9))]
+
+    assert overlap(one, two) == overlap(two, one) == bool(entries(one) & entries(two))
+    for second in (other, steps, base.view(60).expand(2, 60)):
+        assert overlap(one, second) or not entries(one) & entries(second)
+
+
+def test_what_was_not_written_to_is_not_read_again() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        left, right = (x * 2).unsafe_split(3, 1)
+        left.mul_(right)
+        return (left * right).sum()
+
+    program = subject_program(graphlens.Subject(forward, (torch.ones(4, 6, requires_grad=True),)))
+    tape = taped(program)
+    graph = observe(program).graph
+
+    assert not {"scatter", "as_strided"} & set(names(tape))
+    assert_faithful(tape)
+    # The node of mul_ made a copy before; its call is the product all the same.
+    of_node = {call.node: call for call in tape.calls if not call.backward and call.node is not None}
+    assert graph is not None
+    for number, node in enumerate(graph.nodes):
+        if node.op == "MulBackward0":
+            assert of_node[number].function is torch.ops.aten.mul.Tensor
+    assert len(of_node) == sum(node.kind == "function" for node in graph.nodes)
 
 
 STEPS = ["add_", "mul_", "row", "column", "slice", "read", "view", "copy"]
