@@ -113,14 +113,19 @@ def _node_text(fit: OverheadFit) -> str:
 
 def _fit_text(fit: OverheadFit) -> str:
     """What was fitted, on how many nodes, and how good it is."""
-    if fit.factor_error is None:
-        work = "the times do not tell the nodes' work apart, which may take 0.25 to 16 times what it"
-    else:
-        work = f"work takes {significant(fit.factor, 2)} (± {significant(2 * fit.factor_error, 1)}) times what it"
     left_out = ""
     if fit.left_out:
-        left_out = f" (calls with {percent_text(fit.left_out, 1)} of the time, off by a factor of 4, are left out)"
+        share = percent_text(fit.left_out, 1)
+        left_out = f"; calls with {share} of the time, off by more than a factor of 4, are left out"
+    if fit.factor_error is None:
+        work = (
+            "What their work takes besides is too little to be told: anything from 0.25 to 16 times what it needs at "
+            "this machine's peak fits."
+        )
+    else:
+        times = f"{significant(fit.factor, 2)} (± {significant(2 * fit.factor_error, 1)})"
+        work = f"Their work takes {times} times what it needs at this machine's peak."
     return (
-        f"Fitted over {nodes_text(fit.nodes)}{left_out}: a call is off by {percent_text(fit.deviation, 1)} as a rule, "
-        f"and {work} needs at this machine's peak."
+        f"The fit is over {nodes_text(fit.nodes)}: a call differs from it by {percent_text(fit.deviation, 1)} as a "
+        f"rule{left_out}. {work}"
     )

@@ -86,9 +86,9 @@ def test_overhead_is_told_where_it_is_no_finding() -> None:
 
     assert (
         "About 20.0 % of the nodes' time in both passes is there whatever they do: 4.2 µs (4.08 to 4.32) a node, "
-        "1,000 nodes, 21.0 ms in all. Fitted over 880 nodes (calls with 3.1 % of the time, off by a factor of 4, are "
-        "left out): a call is off by 28.0 % as a rule, and work takes 1.2 (± 0.1) times what it needs at this "
-        "machine's peak." in told(known)
+        "1,000 nodes, 21.0 ms in all. The fit is over 880 nodes: a call differs from it by 28.0 % as a rule; calls "
+        "with 3.1 % of the time, off by more than a factor of 4, are left out. Their work takes 1.2 (± 0.1) times what "
+        "it needs at this machine's peak." in told(known)
     )
     assert "is not known: the fit of time over nodes and their work does not hold (only 9 calls fit" in told(
         Overhead(1000, 21_000_000, replace(fit, calls=9))
