@@ -6,19 +6,16 @@ import contextlib
 import ctypes
 import gc
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-import graphlens
 from graphlens.analyses.memory import Growth
 from graphlens.capture.backward import walk_again
+from graphlens.capture.growing import resident
 from graphlens.capture.ledger import Ledger
 from graphlens.capture.program import Pass, Program
 from graphlens.capture.release import drain
@@ -27,11 +24,12 @@ from graphlens.errors import GraphlensError
 from graphlens.graph import GradGraph
 from graphlens.targets import parse_options, parse_target
 
-_ENOUGH = 8 << 20  # bytes that a round must grow by, so that pages and arenas do not matter
+_ENOUGH = 4 << 20  # bytes that a round must grow by, so that pages and arenas do not matter
 _MOST_PASSES = 4096
 _LONG = 1.0  # seconds of a round
+_FEW_ROUNDS = 3
 _ROUNDS = 5
-_TIMEOUT = 600.0
+_ALIKE = 0.01  # rounds that differ by less need no more of them
 
 
 def persistent_storages(program: Program, graph: GradGraph) -> frozenset[int]:
@@ -61,35 +59,6 @@ def _storages(program: Program, made: Pass, graph: GradGraph) -> dict[int, int]:
     return ledger.storages
 
 
-def measure_growth(target: str, settings: tuple[str, ...]) -> Growth:
-    """Run a target's forward pass again and again in a fresh process that keeps every graph.
-
-    In a process that has already run something, freed memory is used again, and nothing grows.
-    """
-    if _resident() is None:
-        return Growth(reason="this system has no /proc")
-    root = str(Path(graphlens.__file__).parent.parent)
-    code = (
-        f"import sys; sys.path.insert(0, {root!r})\n"
-        "from graphlens.capture.memory import grow_answer\n"
-        "real = sys.stdout; sys.stdout = sys.stderr\n"
-        f"real.write(grow_answer({target!r}, {settings!r})); real.flush()\n"
-        "import os; os._exit(0)"  # freeing a thousand graphs would take a while, for nothing
-    )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Growth(reason=f"the process took longer than {_TIMEOUT:.0f} s")
-    except OSError as error:
-        return Growth(reason=f"no process could be started: {error.strerror or error}")
-    try:
-        return Growth(**json.loads(done.stdout))
-    except (ValueError, TypeError):
-        return Growth(reason=f"the process ended with code {done.returncode}")
-
-
 def grow_answer(target: str, settings: tuple[str, ...]) -> str:
     """What the fresh process answers: the fields of a `Growth` as JSON."""
     from graphlens.capture.resolve import resolve
@@ -107,12 +76,14 @@ def grow(program: Program) -> Growth:
     kept: list[torch.Tensor] = []
 
     def gain(passes: int) -> int:
-        before = _resident() or 0
+        before = resident() or 0
         for _ in range(passes):
             kept.extend(program.forward().roots.values())
         _settle()
-        return (_resident() or 0) - before
+        return (resident() or 0) - before
 
+    gc.collect()
+    gc.freeze()  # what was imported need not be searched again for each round
     _settle()
     # The first pass loads kernels and starts threads, and leaves free memory for the others.
     largest = gain(1)
@@ -129,6 +100,8 @@ def grow(program: Program) -> Growth:
         passes *= 2
     rounds = [grown / passes]
     while len(rounds) < _ROUNDS and _has_room(2 * grown):
+        if len(rounds) >= _FEW_ROUNDS and max(rounds) - min(rounds) <= _ALIKE * max(rounds):
+            break
         rounds.append(gain(passes) / passes)
     return Growth(
         max(0.0, statistics.median(rounds)), min(rounds), max(rounds), len(rounds), passes, not program.times_forward
@@ -149,18 +122,3 @@ def _has_room(size: int) -> bool:
         return False
     found = re.search(r"MemAvailable:\s+(\d+) kB", text)
     return found is not None and int(found[1]) * 1024 > 2 * size
-
-
-def _resident() -> int | None:
-    """Bytes of this process in memory; None where the system does not tell."""
-    try:
-        # The sum in statm may lag behind by some pages per processor; this one is counted when asked for.
-        found = re.search(r"^Rss:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError, IndexError):
-        return None

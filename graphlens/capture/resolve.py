@@ -227,5 +227,6 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(frame.filename)]
+    lessons = str(Path(graphlens.__file__).parent / "lessons")
+    own = [frame for frame in frames if frame.filename.startswith(lessons) or not _is_library(frame.filename)]
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +82,16 @@ def _measured(
     target = parse_target(text)
     if target.kind == "saved":
         raise MeasureError(f"{text} is a saved graph, which cannot be run; name the target it was captured from")
-    with progressing(quiet) as progress:
+    from graphlens.analyses.memory import Growth
+    from graphlens.capture.growing import Growing
+
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(progressing(quiet))
+        # Begun first: it takes the longest, and needs nothing of what is found out here.
+        growing = stack.enter_context(Growing(text, settings)) if device is None else None
         progress(f"{text}: loading torch")
         program = build_program(target, settings, device)
-        from graphlens.analyses.memory import Growth
-        from graphlens.capture.memory import measure_growth, persistent_storages
+        from graphlens.capture.memory import persistent_storages
         from graphlens.capture.trace import observe
 
         program.anew()
@@ -94,10 +100,10 @@ def _measured(
             why = Steps(text, settings)("check")
             raise NoGraphError(f"{text}: no output has a backward graph; `{why}` says why")
         persistent = persistent_storages(program, graph)
-        if device == "meta":
+        if growing is None:
             from graphlens.capture.meta import NOTE, without_workspaces
 
             growth = Growth(reason="nothing is allocated with --device meta")
             return *without_workspaces(graph, persistent), growth, NOTE
         progress(f"{text}: measuring what a process grows by")
-        return graph, persistent, measure_growth(text, settings), ""
+        return graph, persistent, growing.result(), ""

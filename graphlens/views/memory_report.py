@@ -117,7 +117,7 @@ def _measured(memory: Memory, growth: Growth) -> str:
     if growth.makes_leaves:
         return f"{sentence} It holds the parameters and inputs too, which the factory makes each time."
     if not memory.unknown and objects_bytes(memory, growth) is None:
-        return f"{sentence} That is less than the storages: some of them were put where others had been freed."
+        return f"{sentence} That is less than the storages together; why was not measured."
     return sentence
 
 

@@ -14,9 +14,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import graphlens
 from graphlens.analyses.memory import Memory, backward_order, memory_of
-from graphlens.capture import memory as capture_memory
+from graphlens.capture import growing
 from graphlens.capture.backward import time_nodes
-from graphlens.capture.memory import measure_growth, persistent_storages
+from graphlens.capture.growing import Growing, measure_growth
+from graphlens.capture.memory import persistent_storages
 from graphlens.capture.program import cleared_gradients, run_backward, subject_program
 from graphlens.capture.walk import walk
 from graphlens.graph import GradGraph
@@ -223,6 +224,18 @@ def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @has_proc
 @pytest.mark.usefixtures("targets")
+def test_the_process_runs_beside_and_is_ended_where_nobody_waits_for_it() -> None:
+    with Growing("grow.py:small", ()) as growing:
+        process = growing.process
+        assert process is not None
+        assert process.poll() is None  # it has hardly begun to load torch
+
+    assert process.poll() is not None
+    assert process.returncode != 0
+
+
+@has_proc
+@pytest.mark.usefixtures("targets")
 def test_large_tensors_explain_the_growth() -> None:
     growth = measure_growth("grow.py:big", ("n=10",))
 
@@ -258,12 +271,12 @@ def test_factories_of_finished_tensors_make_their_leaves_too() -> None:
 
 @pytest.mark.usefixtures("targets")
 def test_what_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    if capture_memory._resident() is not None:
+    if growing.resident() is not None:
         assert measure_growth("grow.py:detached", ()).reason == "there is no backward graph"
         assert "has no option 'm'" in measure_growth("grow.py:big", ("m=1",)).reason
         with monkeypatch.context() as patch:
-            patch.setattr(capture_memory.sys, "executable", "/nowhere/python")
+            patch.setattr(growing.sys, "executable", "/nowhere/python")
             assert "no process could be started" in measure_growth("grow.py:small", ()).reason
-    monkeypatch.setattr(capture_memory, "_resident", lambda: None)
+    monkeypatch.setattr(growing, "resident", lambda: None)
     growth = measure_growth("grow.py:small", ())
     assert (growth.pass_bytes, growth.reason) == (None, "this system has no /proc")

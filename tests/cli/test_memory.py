@@ -82,7 +82,7 @@ def test_meta_goes_where_the_machine_cannot() -> None:
         (("memory", "wasteful", "--device", "cuda"), "'cuda' is not"),
         (("memory", "branch.py:build", "--device", "meta"), "a tensor's value is needed at branch.py:6, and there is"),
         (("stats", "branch.py:build", "--device", "meta"), "a tensor's value is needed at branch.py:6, and there is"),
-        (("stats", "wasteful", "--set", "n=9", "--device", "meta"), "wasteful: a tensor's value is needed"),
+        (("stats", "wasteful", "--set", "n=9", "--device", "meta"), "wasteful: a tensor's value is needed at soft_th"),
         (("stats", "small.json", "--device", "meta"), "small.json is a saved graph, which is not run"),
         (("stats", "wasteful", "--device", "meta", "--time"), "--device meta runs nothing that could be timed"),
         (("stats", "wasteful", "--device", "meta", "--sort", "time"), "--device meta runs nothing that could be timed"),
