@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from graphlens.accuracy import Accuracy, Quantity, TermSum
 from graphlens.analyses.findings import Finding, Place, listed
 from graphlens.analyses.rounding.matters import NO_DIGIT
+from graphlens.graph import Input
 from graphlens.units import count_text, significant
 
 _MOST_GROUPS = 4
@@ -18,12 +19,13 @@ _ROUNDOFF = 4.0  # times √parts · u: what sums of random roundings leave
 def noise_findings(accuracy: Accuracy) -> Iterator[Finding]:
     """One for each gradient without a right digit, and for each whose parts leave nothing but roundoff."""
     sums = {found.leaf: found for found in accuracy.sums}
+    leaves = {item.name: item for item in accuracy.graph.inputs}
     for quantity in accuracy.quantities:
         if quantity.kind != "gradient" or not quantity.size:
             continue
         parts = sums.get(quantity.name)
         if _is_noise(quantity, parts, accuracy.unit):
-            yield _finding(accuracy, quantity, parts)
+            yield _finding(accuracy, quantity, parts, leaves.get(quantity.name))
 
 
 def _is_noise(quantity: Quantity, parts: TermSum | None, unit: float) -> bool:
@@ -39,12 +41,11 @@ def _is_noise(quantity: Quantity, parts: TermSum | None, unit: float) -> bool:
     return parts is not None and parts.left <= _ROUNDOFF * math.sqrt(parts.terms) * unit
 
 
-def _finding(accuracy: Accuracy, quantity: Quantity, parts: TermSum | None) -> Finding:
+def _finding(accuracy: Accuracy, quantity: Quantity, parts: TermSum | None, leaf: Input | None) -> Finding:
     label = f"The gradient of {quantity.name}"
     claim = f"{label} is noise: {_truth_words(quantity)}"
     if parts is not None and parts.left < _CANCELS:
         claim += f". {_parts_words(parts)}"
-    leaf = next((n for n, node in enumerate(accuracy.graph.nodes) if node.name == quantity.name), None)
     evidence: dict[str, object] = {
         "largest_entry": quantity.size,
         "error": quantity.error,
@@ -68,14 +69,19 @@ def _finding(accuracy: Accuracy, quantity: Quantity, parts: TermSum | None) -> F
         "GL302",
         "warning",
         f"{claim}.",
-        Place("", "", "", () if leaf is None else (leaf,)),
+        Place("", "", "", () if leaf is None or leaf.node is None else (leaf.node,)),
         evidence,
-        _fix(quantity, parts),
+        _fix(quantity, parts, leaf is not None and leaf.role == "parameter"),
     )
 
 
-def _fix(quantity: Quantity, parts: TermSum | None) -> str:
+def _fix(quantity: Quantity, parts: TermSum | None, is_parameter: bool) -> str:
     """A gradient that is 0, or that cancels, is none to have; another one is there, and has to be computed better."""
+    if is_parameter and quantity.is_zero:
+        return (
+            f"do not train {quantity.name}: leave it out, as by bias=False before a normalisation, or freeze it "
+            "(requires_grad_(False))"
+        )
     if quantity.is_zero or (parts is not None and parts.left < _CANCELS):
         return (
             f"do not step along it: take {quantity.name} out of the graph (.detach()), or write the computation so "
