@@ -6,11 +6,13 @@ Loading runs no code from the file: whatever it holds, the outcome is a checked 
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from graphlens.collector import paused_collector
 from graphlens.errors import GraphError
 from graphlens.graph import Edge, GradGraph, Input, ModuleCall, Node, Output, SavedTensor, Source, printable
 
@@ -28,7 +30,7 @@ _TABLES: dict[str, Any] = {
 # Files of earlier versions lack these; and rows lack the fields that were added at their ends.
 _LATER = ("sources", "calls")
 _MOST_NESTING = 16
-_ROW_TYPES = {str, int, bool, type(None), tuple}
+_ROW_TYPES = {str, int, bool, type(None), list}
 
 
 def dumps(graph: GradGraph) -> bytes:
@@ -53,6 +55,12 @@ def loads(data: bytes) -> GradGraph:
     Raises:
         GraphError: the data is not such a file, is damaged, or breaks an invariant of the model.
     """
+    # What is read lives on, and JSON makes no cycles.
+    with paused_collector(lasting=True):
+        return _read(data)
+
+
+def _read(data: bytes) -> GradGraph:
     try:
         document = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -117,18 +125,28 @@ def _table(table: Any, name: str, record: Any) -> list[Any]:
     required = len(known) - len(record._field_defaults)
     if type(fields) is not list or fields != known[: len(fields)] or len(fields) < required:
         raise GraphError(f"damaged saved graph: the fields of {name} are not {', '.join(known)}")
-    return [record(*row) for row in _rows(table["rows"], name, len(fields))]
+    rows = table["rows"]
+    if not rows:
+        return []
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(fields)}:
+        raise GraphError(f"damaged saved graph: a row of {name} does not have {len(fields)} fields")
+    # Column by column, as the loops are then left to C: there are 10⁶ rows in a saved graph of 300,000 nodes.
+    columns = [_column(column, name) for column in zip(*rows, strict=True)]
+    defaults = list(record._field_defaults.values())[len(fields) - required :]
+    return list(map(record._make, zip(*columns, *map(itertools.repeat, defaults), strict=False)))
 
 
-def _rows(rows: Sequence[Any], name: str, width: int) -> Iterator[Sequence[Any]]:
-    for row in rows:
-        if type(row) is not list or len(row) != width:
-            raise GraphError(f"damaged saved graph: a row of {name} does not have {width} fields")
-        values = [tuple(value) if type(value) is list else value for value in row]
-        # `check` compares by value, where 1 == 1.0 == True: types are settled here.
-        if not _ROW_TYPES.issuperset(map(type, values)):
-            raise GraphError(f"damaged saved graph: a row of {name} holds an object or a fraction")
-        for value in values:
-            if type(value) is tuple and not {int}.issuperset(map(type, value)):
-                raise GraphError(f"damaged saved graph: a list in {name} holds something other than whole numbers")
-        yield values
+def _column(values: Sequence[Any], name: str) -> Sequence[Any]:
+    """One field of all rows; its lists become tuples, of which equal ones are one object."""
+    # `check` compares by value, where 1 == 1.0 == True: types are settled here.
+    types = set(map(type, values))
+    if not types <= _ROW_TYPES:
+        raise GraphError(f"damaged saved graph: a row of {name} holds an object or a fraction")
+    if list not in types:
+        return values
+    lists = [value for value in values if type(value) is list]
+    if not {int}.issuperset(map(type, itertools.chain.from_iterable(lists))):
+        raise GraphError(f"damaged saved graph: a list in {name} holds something other than whole numbers")
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}
+    tuples = (known.setdefault(made, made) for made in map(tuple, lists))
+    return [next(tuples) if type(value) is list else value for value in values]

@@ -17,6 +17,7 @@ from graphlens.capture.build import capture
 from graphlens.errors import GraphError
 from graphlens.graph import Edge, GradGraph, Input, Node, Output, SavedTensor
 from graphlens.graph_json import FORMAT, dumps, loads
+from tests.builders import captured, lesson_loss
 
 
 def small_graph() -> GradGraph:
@@ -388,3 +389,16 @@ def test_facts_that_json_cannot_hold_are_a_graph_error(value: object) -> None:
 
     with pytest.raises(GraphError, match="meta"):
         dumps(graph)
+
+
+def test_equal_shapes_of_a_loaded_graph_are_one_object_and_whole_numbers_only() -> None:
+    graph = loads(dumps(captured(lambda: lesson_loss("wasteful", n=4))))
+    shapes = [node.shape for node in graph.nodes if node.shape is not None]
+
+    assert len({id(shape) for shape in shapes}) == len(set(shapes)) < len(shapes)
+    # 1 == 1.0 == True: a tuple that hides behind an equal one must be found all the same.
+    head, _, tail = dumps(graph).decode().rpartition("[5]")
+    assert "[5]" in head
+    for planted in ("[5.0]", "[true]", '["5"]', "[[5]]"):
+        with pytest.raises(GraphError, match="holds something other than whole numbers"):
+            loads(f"{head}{planted}{tail}".encode())

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "targets": ({"errors"}, set()),
     "graph": ({"invariants", "notebook"}, {"networkx"}),
     "invariants": ({"errors", "graph"}, set()),
-    "graph_json": ({"errors", "graph"}, set()),
+    "graph_json": ({"collector", "errors", "graph"}, set()),
     "flow": ({"graph"}, set()),
     "observation": ({"flow", "graph"}, set()),
     "accuracy": ({"graph"}, {"numpy"}),

@@ -57,7 +57,8 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
     shared = a.graph if a.graph and b.graph and a.graph.meta.get("options") == b.graph.meta.get("options") else None
     yield from opening(f"{a.target} against {b.target}", shared, a.threads or b.threads, width)
     yield Text("")
-    names = _short_names(a.target, b.target)
+    tensors = (*comparison.outputs, *comparison.gradients, *((comparison.loss,) if comparison.loss else ()))
+    names = _short_names(a.target, b.target, [_difference_row(row) for row in tensors], width)
     yield table(("", *names, "ratio"), _comparison_rows(comparison))
     if comparison.outputs:
         yield Text("")
@@ -84,8 +85,11 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
             yield Text(findings_text(serious, width=width))
 
 
-def _short_names(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if max(len(a), len(b)) <= 22 else ("a", "b")
+def _short_names(a: str, b: str, rows: Sequence[Sequence[str]], width: int) -> tuple[str, str]:
+    """The targets as headings of columns; "a" and "b" where they would leave no room for the names of tensors."""
+    longest = (max((len(row[column]) for row in rows), default=0) for column in (0, 3))
+    fits = sum(longest) + sum(max(len(name), len("absent")) + 2 for name in (a, b)) + 2 <= width
+    return (a, b) if fits and max(len(a), len(b)) <= 22 else ("a", "b")
 
 
 _COUNTS: tuple[tuple[str, Callable[[Stats], int]], ...] = (

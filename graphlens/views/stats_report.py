@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
@@ -14,7 +13,7 @@ from graphlens.analyses.counts import Row, SavedKind, Stats, row_of_rows
 from graphlens.graph import GradGraph, shape_text
 from graphlens.units import bytes_text, count_text, percent_text, seconds_text
 from graphlens.views.opening import next_steps, opening
-from graphlens.views.table import paragraph, table, to_text
+from graphlens.views.table import break_key, paragraph, table, to_text
 
 _MOST_LEAVES = 12
 _Cell = Callable[[Row], str]
@@ -145,22 +144,6 @@ def _broken(key: str, cells: Sequence[Sequence[str]], width: int) -> str:
     """A path that is too long for its column broken after dots and before brackets, rather than anywhere."""
     rest = sum(2 + max(len(row[column]) for row in cells) for column in range(1, len(cells[0])))
     return break_key(key, width - rest)
-
-
-def break_key(key: str, room: int) -> str:
-    """A module's path or a line in lines of at most `room`, as far as its spaces, and then its dots, allow."""
-    lines = [""]
-    for word in key.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) <= room:
-            lines[-1] += f" {word}"
-            continue
-        pieces = re.findall(r"[^./]*[./]+|[^./]+", word) if len(word) > room else [word]
-        lines += [""] if lines[-1] else []
-        for piece in pieces:
-            if lines[-1] and len(lines[-1]) + len(piece) > room:
-                lines.append("")
-            lines[-1] += piece
-    return "\n".join(lines)
 
 
 def known_count(row: Row, count: int, *, unknown: str = "not available") -> str:

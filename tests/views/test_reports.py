@@ -13,7 +13,8 @@ from graphlens.graph import Edge, GradGraph, Node, Output
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.comparison_report import comparison_report
 from graphlens.views.run_report import run_report
-from graphlens.views.stats_report import break_key, stats_csv, stats_report
+from graphlens.views.stats_report import stats_csv, stats_report
+from graphlens.views.table import break_key
 from tests.builders import recorded_graph, small_graph
 
 

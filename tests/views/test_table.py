@@ -17,12 +17,31 @@ def test_columns() -> None:
     )  # fmt: skip
 
 
-def test_a_table_that_is_too_wide_is_cut_in_its_text_and_not_in_its_numbers() -> None:
+def test_a_table_that_is_too_wide_goes_on_below_in_its_names_and_not_in_its_numbers() -> None:
     lines = to_text([table(("op", "nodes"), ROWS)], width=30).splitlines()
 
     assert max(map(len, lines)) <= 30
     assert lines[1].endswith("30,000")
-    assert "…" in lines[2]
+    assert [line.split()[0] for line in lines[2:]] == ["A" * 22, "A" * 22, "A" * 6]  # 30 less 6 and 2 between
+    assert lines[2].endswith(" 1")
+
+
+def test_names_of_one_beginning_stay_apart() -> None:
+    names = [f"transformer.h.{block}.attn.c_attn.{kind}" for block in range(3) for kind in ("weight", "bias")]
+    rows = [(name, "value", "equal to the last bit") for name in names]
+    lines = to_text([table(("gradient", "a", "largest difference"), rows, left=3)], width=50).splitlines()
+
+    assert max(map(len, lines)) <= 50
+    whole = "".join(line.split("  ")[0] for line in lines[1:])
+    assert whole == "".join(names)
+
+
+def test_columns_stand_closer_before_a_name_is_broken() -> None:
+    rows = [("LinalgInvExBackward0", "1,000", "1,000")]
+
+    assert to_text([table(("op", "a", "b"), rows)], width=34).splitlines()[1] == "LinalgInvExBackward0  1,000  1,000"
+    assert to_text([table(("op", "a", "b"), rows)], width=32).splitlines()[1] == "LinalgInvExBackward0 1,000 1,000"
+    assert to_text([table(("op", "a", "b"), rows)], width=31).splitlines()[1].split()[1:] == ["1,000", "1,000"]
 
 
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
