@@ -40,6 +40,10 @@ class _Ratio(click.FloatRange):
 
 
 _RATIO = _Ratio(min=0)
+_TIME_HELP = (
+    "The same for the time of both passes, medians of forward plus backward; exceeded only where A's shortest passes "
+    "take more than R times B's longest."
+)
 
 
 @click.command()
@@ -57,7 +61,7 @@ _RATIO = _Ratio(min=0)
 )
 @click.option("--max-nodes-ratio", type=_RATIO, metavar="R", help="Exit 1 if A has more than R times B's nodes.")
 @click.option("--max-saved-ratio", type=_RATIO, metavar="R", help="The same for the storage kept for backward.")
-@click.option("--max-time-ratio", type=_RATIO, metavar="R", help="The same for the time of both passes.")
+@click.option("--max-time-ratio", type=_RATIO, metavar="R", help=_TIME_HELP)
 @click.pass_context
 def compare(
     context: click.Context,

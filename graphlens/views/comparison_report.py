@@ -38,13 +38,23 @@ def comparison_report(
                 budget.name,
                 ratio_of(budget),
                 f"{budget.limit:g} ×",
-                "exceeded" if budget.is_exceeded else "kept",
+                "exceeded" if budget.is_exceeded else "not exceeded beyond doubt" if budget.is_open else "kept",
             )
             for budget in budgets
         ]
         parts.append(table(("a over b", "measured", "at most", ""), rows, texts=(3,)))
+        parts += [paragraph(_time_budget(budget), width=width) for budget in budgets if budget.name == "time"]
     parts += next_steps(steps, width)
     return to_text(parts, width=width, colour=colour)
+
+
+def _time_budget(budget: Budget) -> str:
+    """What the ratio of times is, and when it counts as exceeded."""
+    return (
+        f"Time: both passes together, {seconds_text(budget.a)} over {seconds_text(budget.b)} (medians of forward plus "
+        f"backward). The shortest of a's passes over the longest of b's is {significant(budget.least, 4)} ×; the limit "
+        "is exceeded where that is beyond it too."
+    )
 
 
 def ratio_of(budget: Budget) -> str:

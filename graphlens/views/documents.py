@@ -188,7 +188,14 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
             for finding in findings
         ],
         "budgets": {
-            budget.name: {"ratio": number(budget.ratio), "limit": budget.limit, "exceeded": budget.is_exceeded}
+            budget.name: {
+                "ratio": number(budget.ratio),
+                "limit": budget.limit,
+                "exceeded": budget.is_exceeded,
+                "a": budget.a,
+                "b": budget.b,
+                "least": number(budget.least),
+            }
             for budget in budgets
         },
     }

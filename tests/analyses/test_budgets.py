@@ -11,6 +11,7 @@ from graphlens.analyses.comparison import compare_records
 from graphlens.errors import MeasureError
 from graphlens.graph import Edge, GradGraph, Node, Output, SavedTensor
 from graphlens.records import RunRecord, Timing
+from graphlens.views.comparison_report import comparison_report
 
 
 def chain(length: int, sizes: tuple[int | None, ...] = ()) -> GradGraph:
@@ -48,6 +49,41 @@ def test_nothing_against_nothing_is_once_and_something_against_nothing_is_endles
 
     assert (over.ratio, over.is_exceeded) == (math.inf, True)
     assert (even.ratio, even.is_exceeded) == (1.0, False)
+
+
+def timed(target: str, forward: tuple[float, float, float], backward: tuple[float, float, float]) -> RunRecord:
+    """Each pass as its shortest, median and longest time."""
+    both = [Timing(median, low, high, 5) for low, median, high in (forward, backward)]
+    return RunRecord(target, None, forward=both[0], backward=both[1])
+
+
+@pytest.mark.parametrize(
+    ("longest_of_b", "least", "is_exceeded", "is_open"),
+    [
+        # A takes 3 + 5 s at the median and 2 + 4 at least, B 1 + 1: 4 × measured, at most 2 allowed.
+        (1.2, 2.5, True, False),
+        (1.5, 2.0, False, True),  # 6 over 1.5 + 1.5
+        (6.0, 0.5, False, True),
+    ],
+)
+def test_the_ranges_excuse_a_time(longest_of_b: float, least: float, is_exceeded: bool, is_open: bool) -> None:
+    a = timed("a", (2.0, 3.0, 9.0), (4.0, 5.0, 9.0))
+    b = timed("b", (0.9, 1.0, longest_of_b), (0.9, 1.0, longest_of_b))
+    (budget,) = check_budgets(compare_records(a, b), {"time": 2.0})
+
+    assert (budget.a, budget.b, budget.ratio) == (8.0, 2.0, 4.0)
+    assert budget.least == pytest.approx(least)
+    assert (budget.is_exceeded, budget.is_open) == (is_exceeded, is_open)
+    text = " ".join(comparison_report(compare_records(a, b), budgets=[budget]).split())
+    assert "both passes together, 8.0 s over 2.0 s" in text
+    assert ("not exceeded beyond doubt" in text) == is_open
+
+
+def test_medians_within_the_limit_keep_it() -> None:
+    same = timed("a", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    (budget,) = check_budgets(compare_records(same, same), {"time": 1.0})
+
+    assert (budget.ratio, budget.least, budget.is_exceeded, budget.is_open) == (1.0, 1.0, False, False)
 
 
 @pytest.mark.parametrize(

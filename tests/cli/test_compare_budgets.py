@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.cli.commands import run_cli
 
+NODES = {"ratio": 1.5, "limit": 1.4, "exceeded": True}
 PAIR = ("compare", "wasteful", "efficient", "--set", "n=2")  # 21 nodes against 14
 
 
@@ -30,7 +32,17 @@ def test_budgets_in_json() -> None:
     done = run_cli(*PAIR, "--max-nodes-ratio", "1.4", "--json")
 
     assert done.code == 1
-    assert json.loads(done.out)["budgets"] == {"nodes": {"ratio": 1.5, "limit": 1.4, "exceeded": True}}
+    assert json.loads(done.out)["budgets"] == {"nodes": {**NODES, "a": 21, "b": 14, "least": 1.5}}
+
+
+def test_what_the_ratio_of_times_is() -> None:
+    done = run_cli(*PAIR, "--max-time-ratio", "1e6")
+    text = " ".join(done.out.split())
+
+    assert re.search(r"Time: both passes together, [\d.]+ .s over [\d.]+ .s \(medians of forward plus backward\)", text)
+    assert re.search(r"the longest of b's is [\d.e-]+ ×; the limit is exceeded where that is beyond it too", text)
+    words = " ".join(run_cli("compare", "--help").out.split())
+    assert "exceeded only where A's shortest passes take more than R times B's longest" in words
 
 
 @pytest.mark.parametrize(
