@@ -81,6 +81,9 @@ def error_parts(sweep: Sweep, varied: Sequence[str], names: Sequence[str], width
     """
     rows: list[Row] = [(point, k, side) for point in sweep.done for k, side in enumerate(point.sides)]
     known = [side.exactness for _, _, side in rows if side.exactness is not None]
+    if not known:
+        yield Text("\nNo point has a backward graph, of whose results the errors could be told.")
+        return
     for method in dict.fromkeys(found.method for found in known):
         points = sum(found.method == method for found in known)
         where = "" if points == len(known) else f" (at {points} of {len(known)})"
@@ -165,11 +168,13 @@ def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableT
         found = [(row, loop) for row in rows if (loop := loop_of(row[2], key)) is not None]
         # An option that is the number of rounds says it already.
         is_said = any(all(row[0].options[option] == loop.rounds for row, loop in found) for option in lead.varied)
-        header = (*lead.header, *(() if is_said else ("rounds",)), *_LOOP_COLUMNS)
-        cells = (
-            (*lead.cells(row), *(() if is_said else (count_text(loop.rounds),)), *_loop_cells(loop))
-            for row, loop in found
-        )
+        columns = [
+            (title, text)
+            for title, text in _LOOP_COLUMNS
+            if not (title == "rounds" and is_said) and any(text(loop) for _, loop in found)
+        ]
+        header = (*lead.header, *(title for title, _ in columns))
+        cells = ((*lead.cells(row), *(text(loop) for _, text in columns)) for row, loop in found)
         yield heading(f"\n{loop_title(key)}, after the last round", "Euclidean norms", width=width)
         yield table(header, cells, left=0, texts=lead.words | {len(header) - 1})
     if len(keys) > _MOST_LOOPS:
@@ -182,7 +187,6 @@ def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableT
             yield paragraph(f"{verdict}: {_VERDICTS[verdict]}.", width=width)
 
 
-_LOOP_COLUMNS = ("error", "before", "n·‖R y‖", "ratio", "√n", "worst", "growth")
 _VERDICTS = {
     SYSTEMATIC: "each round takes in the same error, which grows like n",
     DRIFT: "roundings that lean to one side",
@@ -225,17 +229,20 @@ def loop_title(key: tuple[str, bool, int]) -> str:
     return printable(f"Loop at {place}{which}, {'backward' if backward else 'forward'} pass")
 
 
-def _loop_cells(loop: LoopError) -> tuple[str, ...]:
-    ratio = "" if loop.ratio is None else significant(loop.ratio, 3)
-    predicted = "none" if loop.predicted is None else _number(loop.predicted)
-    return (
-        _number(loop.error), _number(loop.inherited), predicted, ratio, _number(loop.random_signs),
-        _number(loop.worst_case), loop.verdict,
-    )  # fmt: skip
-
-
 def _number(value: float | None) -> str:
     return "not known" if value is None else "0" if value == 0 else significant(value, 2)
+
+
+_LOOP_COLUMNS: tuple[tuple[str, Callable[[LoopError], str]], ...] = (
+    ("rounds", lambda loop: count_text(loop.rounds)),
+    ("error", lambda loop: _number(loop.error)),
+    ("before", lambda loop: _number(loop.inherited)),
+    ("n·‖R y‖", lambda loop: "none" if loop.predicted is None else _number(loop.predicted)),
+    ("ratio", lambda loop: "" if loop.ratio is None else significant(loop.ratio, 3)),
+    ("√n", lambda loop: _number(loop.random_signs)),
+    ("worst", lambda loop: _number(loop.worst_case)),
+    ("growth", lambda loop: loop.verdict),
+)
 
 
 # CSV
