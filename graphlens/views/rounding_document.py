@@ -25,6 +25,15 @@ def accuracy_document(accuracy: Accuracy) -> dict[str, Any]:
             "otherwise": sum(branch.otherwise for branch in accuracy.branches),
             "undecided": sum(branch.undecided for branch in accuracy.branches),
         },
+        "conditions": [
+            {
+                "matrix": found.matrix,
+                "shape": [found.rows, found.columns],
+                "kappa_2": number(found.kappa),
+                "lower_bound": found.at_least,
+            }
+            for found in accuracy.conditions
+        ],
         "reads_by_python": accuracy.escaped,
         "seconds": accuracy.seconds,
         "notes": list(accuracy.notes),

@@ -227,6 +227,11 @@ def test_the_document_of_a_rounding() -> None:
         assert sum(row["share"] for row in made["by"]) == pytest.approx(1, abs=1e-4)
     assert results["gradient", "A"]["true_is_zero"]
     assert results["gradient", "A"]["digits"] is None
+    lesson = graphlens.lesson("wasteful")
+    matrices = {"A": lesson.args[1], "M": lesson.module.M}  # type: ignore[union-attr]
+    assert {row["matrix"]: row["kappa_2"] for row in accuracy["conditions"]} == {
+        name: pytest.approx(float(torch.linalg.cond(matrix)), rel=1e-9) for name, matrix in matrices.items()
+    }
 
 
 def test_a_float32_program_is_held_against_float64() -> None:
