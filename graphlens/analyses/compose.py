@@ -90,7 +90,7 @@ def _extract(whole: GradGraph, wish: Wish) -> tuple[GradGraph, Extract]:
         kept = neighbourhood(whole, wish.focus, wish.radius, kept)
     part = part_of(whole, kept or ())
     focus = None if wish.focus is None else part.nodes.index(wish.focus)
-    return part.graph, Extract(", ".join(what), len(whole), part.nodes, part.outputs, focus)
+    return part.graph, Extract(", ".join(what), len(whole), part.nodes, part.outputs, focus, wish.path)
 
 
 def _expansion(folded: FoldedGraph, wish: Wish) -> Expansion:

@@ -14,6 +14,9 @@ from graphlens.records import CostRun
 # A bar that is narrower than this share of the pass is summed up with its narrow neighbours.
 _NARROW = 1 / 300
 _MOST_BARS = 600
+# A bar that is narrower than this share has no room for a name; so many of them in one row tell nothing.
+_NAMED = 1 / 40
+_MOST_NAMELESS = 40
 _MOST_ROWS = 24  # of modules; what lies deeper stands below the last one
 _NUMBER = re.compile(r"\d+")
 REST = "…"  # the name of a bar that stands for what is too narrow to be shown
@@ -159,8 +162,8 @@ class _Branch:
 def flame(graph: GradGraph, order: Sequence[int], run: CostRun, name: str = "backward pass") -> Flame:
     """The backward pass as a flame chart: the whole pass, the parts of the modules' paths, the ops.
 
-    Neighbours of one name are one bar. Neighbours that are too narrow to be seen are put together by
-    name, where modules that are numbered have one, "h.*", the longest first; and what is still too
+    Neighbours of one name are one bar. Neighbours that are too narrow to be seen, or many ops that are too
+    narrow to be named, are put together by name, where modules that are numbered have one, "h.*", the longest first; and what is still too
     narrow is one bar called "…": the widths stay true, and the picture small.
     """
     root = _tree(graph, order, name)
@@ -218,7 +221,7 @@ def _parts(calls: Sequence[ModuleCall], chain: Sequence[int]) -> Iterator[str]:
 
 
 def _bars(root: _Branch, narrow: float) -> Iterator[Bar]:
-    least = root.length * narrow
+    least, named = root.length * narrow, root.length * max(narrow, _NAMED)
     stack: list[tuple[_Branch, int, int, str]] = [(root, 0, 0, "")]
     while stack:
         branch, row, start, path = stack.pop()
@@ -228,16 +231,17 @@ def _bars(root: _Branch, narrow: float) -> Iterator[Bar]:
         if branch.length < least:
             continue
         below = path if branch.kind == "pass" else f"{path} › {branch.name}" if path else branch.name
-        for inner in _readable(branch.inner, least):
+        nameless = sum(inner.length < named for inner in branch.inner)
+        for inner in _readable(branch.inner, least, named if nameless > _MOST_NAMELESS else least):
             stack.append((inner, row + 1, start, below))
             start += inner.length
 
 
-def _readable(branches: Sequence[_Branch], least: float) -> Iterator[_Branch]:
-    """The branches, with runs of narrow ones put together."""
+def _readable(branches: Sequence[_Branch], least: float, named: float) -> Iterator[_Branch]:
+    """The branches, with runs of narrow ones put together: modules below `least`, ops below `named`."""
     run: list[_Branch] = []
     for branch in branches:
-        if branch.length >= least:
+        if branch.length >= (least if branch.kind == "module" else named):
             yield from _gathered(run, least)
             run = []
             yield branch

@@ -174,8 +174,8 @@ class BoxWriter:
             lines = [bold(f"{name}  ") + text(frame_title(frame, self.frames)), self.small(sizes)]
         return "<" + "".join(f'{line}<br align="left"/>' for line in lines) + ">"
 
-    def copy_of(self, arrow: SceneArrow) -> str:
-        """A small copy of where an arrow starts, to be drawn beside its end."""
+    def copy_of(self, arrow: SceneArrow, *, is_dashed: bool = True) -> str:
+        """A small copy of where an arrow starts, to be drawn beside its end; dashed, unless it is the only original."""
         box = self.boxes[arrow.earlier]
         lines = wrapped(box.title or "(unnamed)")
         lines[-1] += f"  {shape_text(box.shape)}"
@@ -189,8 +189,9 @@ class BoxWriter:
             lines.append(copied)
         shape = "shape=ellipse style" if box.kind == "leaf" else "style"
         rounded = "" if box.kind == "leaf" else ",rounded"
+        dashes = ",dashed" if is_dashed else ""
         return (
-            f'[label={label([self.small(line) for line in lines])} class="{classes}" {shape}="filled,dashed{rounded}" '
+            f'[label={label([self.small(line) for line in lines])} class="{classes}" {shape}="filled{dashes}{rounded}" '
             f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
 

@@ -77,7 +77,10 @@ class Picture:
             return self.text.encode()
         if kind == ".png" and dpi is None and self.points is not None:
             dpi = slide_dpi(self.points)
-        return layout.lay_out(self.dot, kind.removeprefix("."), dpi=dpi)
+        # What shows a .png may be dark, and the picture cannot ask: dark letters bring their own paper.
+        white = kind == ".png" and self.look.theme != "dark"
+        dot = scene_dot(self.scene, self.look, "white") if white else self.dot
+        return layout.lay_out(dot, kind.removeprefix("."), dpi=dpi)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False, dpi: int | None = None) -> Path:
         """Write the picture in the format of the path's ending, whole or not at all.

@@ -22,9 +22,9 @@ _Item = TypeVar("_Item")
 _FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
 
 
-def scene_dot(scene: Scene, look: Look) -> str:
+def scene_dot(scene: Scene, look: Look, background: str = "transparent") -> str:
     """The scene as DOT text; equal scenes give equal text."""
-    return "\n".join(_Writer(scene, look).lines()) + "\n"
+    return "\n".join(_Writer(scene, look).lines(background)) + "\n"
 
 
 def box_tips(scene: Scene) -> dict[str, str]:
@@ -98,6 +98,10 @@ class _Writer:
         self.long = long - self.beside
         copied = long.union(arrow.ends for arrow in beside if arrow.carried)
         copies = Counter(arrow.earlier for arrow in scene.arrows if arrow.ends in copied)
+        # The leaf that was asked for is drawn as such once, however many copies of it there are.
+        leaf = scene.extract.leaf if scene.extract else None
+        asked = {box.key for box in scene.boxes if box.kind == "leaf" and box.title == leaf}
+        self.original = next((one.ends for one in scene.arrows if one.earlier in asked and one.ends in self.long), None)
         self.leaves = {box.key for box in scene.boxes if box.kind == "leaf"}
         # Drawn as copies, or touching another box.
         self.elsewhere = self.stacked | {arrow.earlier for arrow in beside if arrow.ends not in copied}
@@ -117,13 +121,13 @@ class _Writer:
         self.arrows_in = _by_frame((self._place_of(arrow), arrow) for arrow in scene.arrows)
         self.frames_in = _by_frame((frame.frames[:-1], (k, frame)) for k, frame in enumerate(scene.frames))
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, background: str) -> Iterator[str]:
         palette = self.palette
         backward = " dir=back" if self.look.direction == "backward" else ""
         gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.25 ranksep=0.35 pad=0.2"
         yield "digraph graphlens {"
         yield (
-            f'  graph [id="graph" rankdir=TB bgcolor=transparent fontname="{_FONT}" fontsize=12 {gaps} '
+            f'  graph [id="graph" rankdir=TB bgcolor={background} fontname="{_FONT}" fontsize=12 {gaps} '
             f'fontcolor="{palette.text}" labelloc=t label={self._heading()}]'
         )
         yield (
@@ -158,7 +162,7 @@ class _Writer:
                 yield f"{indent}{self.names[box.key]} {drawn}"
         for arrow in self.arrows_in[around]:
             if self._place_of(arrow) == around and arrow.ends in self.long:
-                yield f"{indent}{_copy(self.names, arrow)} {self.draw.copy_of(arrow)}"
+                yield f"{indent}{_copy(self.names, arrow)} {self.draw.copy_of(arrow, is_dashed=arrow.ends != self.original)}"
         for arrow in self.arrows_in[around]:
             if self._place_of(arrow) == around and arrow.ends in self.remarks:
                 yield f"{indent}{self.remarks[arrow.ends]} {self._remark_box(arrow)}"
@@ -206,7 +210,8 @@ class _Writer:
             lines += map(self.draw.small, heat_legend(self.scene.heat, self.draw.whole, missing))
         if self.stacks:
             right = ", what stands to its right," if self.beside else ""
-            lines.append(self.draw.small(f"of boxes that touch, each reads the one above it{right} and nothing else"))
+            touching = f"of boxes that touch, a lower one reads the one above it{right} and nothing else"
+            lines.append(self.draw.small(touching))
         return label(lines)
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:

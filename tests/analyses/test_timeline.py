@@ -225,3 +225,17 @@ def test_a_pass_without_times_is_empty() -> None:
     found = flame(graph, backwards(graph), BARE)
 
     assert bars(found) == [(0, "backward pass", "", 0, 0, 0)]
+
+
+def test_hundreds_of_bars_without_room_for_a_name_are_put_together() -> None:
+    graph = chain([("Mv", 0, 1, 7), ("Inv", 0, 1, 3)] * 100)  # each 0.3 to 0.7 % of the pass: drawn, but nameless
+    found = flame(graph, backwards(graph), BARE)
+
+    check_true(found)
+    assert [(bar.name, bar.length, bar.nodes) for bar in found.bars if bar.row == 2] == [
+        ("Mv", 700, 100),
+        ("Inv", 300, 100),
+        (REST, 1, 1),
+    ]
+    few = flame(*(lambda graph: (graph, backwards(graph), BARE))(chain([("Mv", 0, 1, 7), ("Inv", 0, 1, 3)] * 12)))
+    assert sum(bar.row == 2 for bar in few.bars) == 25  # so few can be looked at one by one

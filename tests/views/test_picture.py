@@ -174,3 +174,23 @@ def test_the_graph_is_left_as_it_was() -> None:
     graphlens.render(graph, heat="bytes", expand="all").text  # noqa: B018
     assert graph == small_graph()
     assert isinstance(graph, GradGraph)
+
+
+def test_a_png_has_white_paper_unless_it_is_for_dark_screens(tmp_path: Path) -> None:
+    graph = captured(lambda: lesson_loss("wasteful", n=4))
+    for theme, paper in (("auto", True), ("light", True), ("dark", False)):
+        path = tmp_path / f"{theme}.png"
+        graphlens.render(graph, path, theme=theme)
+        corner = image.imread(path)[0, 0]
+        assert (len(corner) == 3 or corner[3] == 1) == paper
+        if paper:
+            assert list(corner[:3]) == [1, 1, 1]
+    assert "bgcolor=transparent" in graphlens.render(graph).dot
+
+
+def test_the_leaf_of_a_path_is_drawn_solid_once() -> None:
+    dot = graphlens.render(graphlens.trace(graphlens.lesson("wasteful", n=20)), through="A").dot
+    drawn = [line for line in dot.splitlines() if "[label" in line and "gl-leaf" in line and "A  [5, 5]" in line]
+
+    assert len(drawn) > 1
+    assert sum("dashed" not in line for line in drawn) == 1

@@ -177,6 +177,7 @@ class Extract:
         nodes: for each node of the part its number in the whole graph.
         outputs: how many outputs of the part are outputs of the whole graph; only those are drawn.
         focus: the node of the part that was asked for.
+        leaf: the name of the leaf that the paths begin at.
     """
 
     what: str
@@ -184,6 +185,7 @@ class Extract:
     nodes: tuple[int, ...]
     outputs: int
     focus: int | None = None
+    leaf: str | None = None
 
 
 @dataclass(frozen=True)
