@@ -163,8 +163,8 @@ def flame(graph: GradGraph, order: Sequence[int], run: CostRun, name: str = "bac
     """The backward pass as a flame chart: the whole pass, the parts of the modules' paths, the ops.
 
     Neighbours of one name are one bar. Neighbours that are too narrow to be seen, or many ops that are too
-    narrow to be named, are put together by name, where modules that are numbered have one, "h.*", the longest first; and what is still too
-    narrow is one bar called "…": the widths stay true, and the picture small.
+    narrow to be named, are put together by name, where modules that are numbered have one, "h.*", the longest
+    first; and what is still too narrow is one bar called "…": the widths stay true, and the picture small.
     """
     root = _tree(graph, order, name)
     engine = [_Branch("engine", "engine", length) for length in (run.before_ns, run.after_ns)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,6 +20,8 @@ from graphlens.views.table import heading, paragraph, table, to_text
 
 _FEW_LEAVES = 16
 _INDENT = "    "
+_MOST_LINES = 4  # of a paragraph on a page
+_SENTENCE = re.compile(r"(?<=[.)]) (?=[A-Z]\w* )")
 
 
 def check_report(
@@ -47,11 +50,33 @@ def page_report(code: str, page: Page, *, width: int = 80, colour: bool = False)
     parts: list[RenderableType] = [
         heading(f"{code}  {page.title}", width=width),
         Text(f"level: {page.level}\n"),
-        paragraph(page.text, width=width),
+        *_explained(page.text, width),
         *([Text(""), paragraph(f"Known pairs: {', '.join(page.cases)}.", width=width)] if page.cases else []),
         Text(f"\n  instead of   {page.before}\n  write        {page.after}"),
     ]
     return to_text(parts, width=width, colour=colour)
+
+
+def _explained(words: str, width: int) -> Iterator[RenderableType]:
+    """The text of a page in paragraphs of a few lines; a long sentence that enumerates is a list."""
+    most = _MOST_LINES * width
+    sentences = _SENTENCE.split(words)
+    while sentences:
+        text = sentences.pop(0)
+        while sentences and len(text) + 1 + len(sentences[0]) <= most:
+            text += f" {sentences.pop(0)}"
+        head, colon, rest = text.partition(": ")
+        items = rest.split("; ") if len(text) > most else []
+        if len(items) > 1:
+            yield paragraph(f"{head}{colon}", width=width)
+            last = len(items) - 1
+            for number, item in enumerate(items):
+                end = "" if number == last else ";"
+                yield paragraph(f"{item}{end}", width=width, first="  · ", indent=_INDENT)
+        else:
+            yield paragraph(text, width=width)
+        if sentences:
+            yield Text("")
 
 
 def _parts(

@@ -23,7 +23,8 @@ from graphlens.graph import printable
 from graphlens.views.growth_report import amount_text
 from graphlens.views.plotting import COLOURS, LINES, MARKERS, file_of, plain, prefixed, settings, ticks
 
-# Each panel: its y axis, whose ticks carry the unit, and its quantities; the first is drawn with full markers, the second with hollow ones.
+# Each panel: its y axis, whose ticks carry the unit, and its quantities; the first is drawn with full markers, the
+# second with hollow ones.
 _PANELS: tuple[tuple[str, str, tuple[Quantity, ...]], ...] = (
     ("Nodes", "grad_fn nodes", (NODES,)),
     ("Memory", "storage saved for backward", (SAVED,)),

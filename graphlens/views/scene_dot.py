@@ -162,7 +162,8 @@ class _Writer:
                 yield f"{indent}{self.names[box.key]} {drawn}"
         for arrow in self.arrows_in[around]:
             if self._place_of(arrow) == around and arrow.ends in self.long:
-                yield f"{indent}{_copy(self.names, arrow)} {self.draw.copy_of(arrow, is_dashed=arrow.ends != self.original)}"
+                drawn = self.draw.copy_of(arrow, is_dashed=arrow.ends != self.original)
+                yield f"{indent}{_copy(self.names, arrow)} {drawn}"
         for arrow in self.arrows_in[around]:
             if self._place_of(arrow) == around and arrow.ends in self.remarks:
                 yield f"{indent}{self.remarks[arrow.ends]} {self._remark_box(arrow)}"

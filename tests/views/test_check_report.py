@@ -230,8 +230,10 @@ Every path from the leaf to the output leads through an op whose derivative
 torch defines as 0 everywhere (round, sign, floor, ceil, trunc, a rounded
 division, a random draw), and the gradient that came out is 0 throughout; or
 through a softmax or a layer norm over a single entry, whose result is the same
-for every input of that shape. A gradient that is 0 for this data alone, as
-behind a dead rectifier, is not reported.
+for every input of that shape.
+
+A gradient that is 0 for this data alone, as behind a dead rectifier, is not
+reported.
 
   instead of   q = x.round()
   write        q = x + (x.round() - x).detach()
@@ -280,3 +282,14 @@ def test_data_is_told_apart_from_frozen_parameters() -> None:
     assert "frozen: w\nno gradient asked for: ids\n" in text
     # What scripts read keeps its value, and the words are added.
     assert few[0].verdict == "frozen"
+
+
+def test_pages_are_in_short_paragraphs_and_lose_no_word() -> None:
+    for code, page in PAGES.items():
+        text = page_report(code, page)
+        body = text.partition("\n\n")[2].partition("\n  instead of")[0]
+        blocks = [block.splitlines() for block in body.split("\n\n")]
+
+        assert max(map(len, blocks)) <= 12, code
+        words = [word for word in body.partition("\nKnown pairs")[0].split() if word != "·"]
+        assert words == page.text.split(), code
