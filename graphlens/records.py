@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock seconds over several repeats."""
+    """Wall-clock seconds over several repeats.
+
+    `processor` is the processor time of all threads together as a share of them; None if not measured.
+    """
 
     median: float
     min: float
     max: float
     repeats: int
+    processor: float | None = None
 
     def overlaps(self, other: Timing) -> bool:
         """Whether the two ranges have a time in common, so that no difference can be claimed."""

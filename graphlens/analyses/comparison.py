@@ -10,6 +10,7 @@ from graphlens.analyses.differences import Difference, gradient_differences, num
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.nearness import Nearness, nearness, nearness_reasons
 from graphlens.analyses.reasons import Reason, structure_reasons, time_reasons, value_reasons
+from graphlens.analyses.unrest import caution
 from graphlens.records import RunRecord
 from graphlens.shown import Report
 
@@ -34,6 +35,15 @@ class Comparison(Report):
     waste_a: tuple[Finding, ...] = ()
     waste_b: tuple[Finding, ...] = ()
     loss: Difference | None = None
+
+    @property
+    def caution(self) -> str:
+        """What speaks against the times, if anything does."""
+        return caution(
+            (f"{name} of {run.target}", timing)
+            for run in (self.a, self.b)
+            for name, timing in (("forward", run.forward), ("backward", run.backward))
+        )
 
 
 def compare_records(

@@ -10,6 +10,7 @@ from graphlens.analyses.connectivity import Verdict
 from graphlens.analyses.cost import CostTable
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.proof import Proof
+from graphlens.analyses.unrest import caution
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun
 from graphlens.shown import Report
@@ -44,6 +45,19 @@ class Explanation(Report):
     proof: Proof | None = None
     accuracy: Accuracy | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def caution(self) -> str:
+        """What speaks against the times, if anything does."""
+        timed = [] if self.run is None else [("the backward pass", self.run.plain)]
+        if self.proof is not None and self.proof.comparison is not None:
+            for when, run in (("before", self.proof.comparison.a), ("after", self.proof.comparison.b)):
+                timed += [
+                    (f"{name} {when}", timing)
+                    for name, timing in (("forward", run.forward), ("backward", run.backward))
+                    if timing is not None
+                ]
+        return caution(timed)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

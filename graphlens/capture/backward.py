@@ -77,6 +77,7 @@ def time_nodes(
         )
     hook = hook_cost()
     plain: list[float] = []
+    busy: list[float] = []
     hooked: list[float] = []
     backward: list[list[int | None]] = []
     forward: list[list[int | None]] = []
@@ -86,8 +87,9 @@ def time_nodes(
     after: list[int] = []
     for repeat in range(repeats):
         progress(f"{program.name}: timing each node, run {repeat + 1} of {repeats}")
-        seconds, made = _run_plain(program, graph)
+        seconds, processor, made = _run_plain(program, graph)
         plain.append(seconds)
+        busy.append(processor)
         forward.append(made)
         run = _run_hooked(program, graph, run.order[-1])
         hooked.append(run.seconds)
@@ -97,7 +99,7 @@ def time_nodes(
         backward.append(row)
         before.append(run.starts[0])
         after.append(round(run.seconds * 1e9) - run.end)
-    plain_timing, hooked_timing = timing(plain), timing(hooked)
+    plain_timing, hooked_timing = timing(plain, busy), timing(hooked)
     assert plain_timing is not None
     assert hooked_timing is not None
     return NodeTimes(
@@ -115,8 +117,8 @@ class _Hooked(NamedTuple):
     end: int
 
 
-def _run_plain(program: Program, graph: GradGraph) -> tuple[float, list[int | None]]:
-    """Run a program: seconds of the backward pass, and nanoseconds of each node's forward op."""
+def _run_plain(program: Program, graph: GradGraph) -> tuple[float, float, list[int | None]]:
+    """Run a program: seconds of the backward pass, by the clock and of the processor, and each node's forward ns."""
     with paused_collector():
         with recorder_of(program) as recorder:
             made = program.forward()
@@ -124,13 +126,15 @@ def _run_plain(program: Program, graph: GradGraph) -> tuple[float, list[int | No
         origins = recorder.attribution().origins
         spent = [origins.get(seq, (None, None, None))[2] for seq in found.seqs]
         with cleared_gradients(program.leaves.values()):
+            began = time.process_time()
             start = _clock()
             run_backward(made.roots, program.leaves)
             end = _clock()
+            busy = time.process_time() - began
         forward = [*([None] * len(found.leaves)), *spent]
         del made, found
         drain()
-    return (end - start) / 1e9, forward
+    return (end - start) / 1e9, busy, forward
 
 
 def _run_hooked(program: Program, graph: GradGraph, last: int | None) -> _Hooked:

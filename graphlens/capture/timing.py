@@ -60,48 +60,60 @@ class _Clock:
         self.leaves: Mapping[str, torch.Tensor] | None = program.leaves if knows_leaves else None
         self.last = 0.0  # seconds of the latest forward pass
         self.seconds: dict[str, list[float]] = {"forward": [], "backward": []}
+        self.busy: dict[str, list[float]] = {"forward": [], "backward": []}  # seconds of the processor
 
     def run(self, *, counts: bool) -> None:
         """Run both passes once."""
         # As timeit does: a collection that happens to fall into a run belongs to no run.
         with paused_collector():
             _synchronize()
+            began = time.process_time()
             start = time.perf_counter()
             made = self.program.forward()
             _synchronize()
             self.last = time.perf_counter() - start
+            busy = time.process_time() - began
             if counts:
                 self.seconds["forward"].append(self.last)
+                self.busy["forward"].append(busy)
             if self.backward and made.roots:
-                backward = self._time_backward(made)
+                backward, busy = self._time_backward(made)
                 if counts:
                     self.seconds["backward"].append(backward)
+                    self.busy["backward"].append(busy)
             del made
             drain()
 
-    def _time_backward(self, made: Pass) -> float:
+    def _time_backward(self, made: Pass) -> tuple[float, float]:
+        """Seconds of the backward pass, by the clock and of the processor."""
         # A walk leaves Python objects on the nodes: a program whose leaves stay the same is walked
         # in the warm-up alone.
         leaves = self.leaves
         if leaves is None or not self.program.times_forward:
             leaves = self.leaves = wanted_leaves(self.program, made)
         with cleared_gradients(leaves.values()):
+            began = time.process_time()
             start = time.perf_counter()
             run_backward(made.roots, leaves)
             _synchronize()
-            return time.perf_counter() - start
+            return time.perf_counter() - start, time.process_time() - began
 
     def timings(self) -> Timings:
         """Medians and ranges; a forward pass that is more than that was not measured."""
         forward = self.seconds["forward"] if self.program.times_forward else []
-        return Timings(timing(forward), timing(self.seconds["backward"]))
+        return Timings(timing(forward, self.busy["forward"]), timing(self.seconds["backward"], self.busy["backward"]))
 
 
-def timing(seconds: Sequence[float]) -> Timing | None:
-    """Median and range of the measured seconds; None where nothing was measured."""
+def timing(seconds: Sequence[float], busy: Sequence[float] = ()) -> Timing | None:
+    """Median and range of the measured seconds; None where nothing was measured.
+
+    Args:
+        busy: the processor's seconds in the same runs, if they were measured.
+    """
     if not seconds:
         return None
-    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+    share = sum(busy) / sum(seconds) if busy and sum(seconds) else None
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds), share)
 
 
 def _synchronize() -> None:

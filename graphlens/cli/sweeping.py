@@ -285,7 +285,16 @@ class _Sweeper:
             notes.append(f"{kept} of {len(points)} points were taken over from {self.state.path}")
         if self.jobs > 1 and self.asked.repeats:
             notes.append("Times were taken afterwards, one point at a time, so that no other point disturbed them")
-        return tuple(notes)
+        from graphlens.analyses.unrest import caution
+
+        names = _names(self.targets)
+        timed = [
+            (f"{name} of {names[place]} at {point_text(point.options)}", timing)
+            for point in points
+            for place, side in enumerate(point.sides)
+            for name, timing in (("forward", side.forward), ("backward", side.backward))
+        ]
+        return (*notes, *filter(None, [caution(timed).removesuffix(".")]))
 
 
 def _names(targets: Sequence[Target]) -> tuple[str, ...]:

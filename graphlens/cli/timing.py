@@ -39,6 +39,7 @@ def timeline(
 
     graph, run, times = measured(target, settings, repeats=repeats, quiet=quiet)
     from graphlens.analyses.timeline import flame
+    from graphlens.analyses.unrest import caution
     from graphlens.units import nodes_text, seconds_text
     from graphlens.views.cost_document import timeline_document
     from graphlens.views.documents import to_json
@@ -58,5 +59,7 @@ def timeline(
             f"Wrote {output}: {nodes_text(len(graph))}, {seconds_text(chart.flame.total / 1e9)} of backward, "
             f"which takes {seconds_text(run.plain.median)} by itself"
         )
+        if text := caution({"the backward pass": run.plain}):
+            click.echo(text)
         if kind == "json":
             click.echo("Open it at ui.perfetto.dev or in chrome://tracing.")

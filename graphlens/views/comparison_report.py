@@ -82,6 +82,8 @@ def _comparison_parts(comparison: Comparison, width: int) -> Iterator[Renderable
         yield table(("gradient", *names, "largest difference"), map(_difference_row, shown), left=3)
         if len(shown) < len(comparison.gradients):
             yield Text(f"… and {count_text(len(comparison.gradients) - len(shown))} more (--json lists them all)")
+    if text := comparison.caution:
+        yield paragraph(text, width=width)
     for side in (a, b):
         for note in side.notes:
             yield paragraph(f"{side.target}: {note}.", width=width)

@@ -10,6 +10,7 @@ from graphlens.analyses.findings import Finding
 from graphlens.analyses.memory import Growth, Memory
 from graphlens.analyses.overhead import Overhead, overhead_numbers
 from graphlens.analyses.timeline import Flame
+from graphlens.analyses.unrest import caution
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun
 from graphlens.views.documents import finding_document
@@ -36,6 +37,7 @@ def cost_document(
         "around_ns": {"before": run.before_ns, "after": run.after_ns},
         "findings": [finding_document(finding) for finding in findings],
         "overhead": None if overhead is None else overhead_numbers(overhead),
+        "notes": _notes(run),
         "not_counted": dict(run.uncounted),
         "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
         "machine": None
@@ -87,7 +89,14 @@ def timeline_document(target: str, file: str, graph: GradGraph, flame: Flame, ru
         "backward": {"plain": timing(run.plain), "hooked": timing(run.hooked), "coverage": run.coverage},
         "hook_ns": run.hook_ns,
         "around_ns": {"before": run.before_ns, "after": run.after_ns},
+        "notes": _notes(run),
     }
+
+
+def _notes(run: CostRun) -> list[str]:
+    """What speaks against the times, if anything does."""
+    text = caution({"the backward pass": run.plain})
+    return [text] if text else []
 
 
 def _cost(row: CostRow) -> dict[str, Any]:

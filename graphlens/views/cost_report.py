@@ -12,6 +12,7 @@ from rich.text import Text
 from graphlens.analyses.cost import CostRow, CostTable
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.overhead import Overhead, overhead_text
+from graphlens.analyses.unrest import caution
 from graphlens.graph import GradGraph
 from graphlens.records import CostRun, Machine
 from graphlens.units import bytes_text, count_text, counted, percent_text, seconds_text, significant
@@ -95,6 +96,8 @@ def _time(ns: int | None) -> str:
 
 
 def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
+    if text := caution({"the backward pass": run.plain}):
+        yield text
     yield (
         f"{_medians(run.repeats)} The backward pass takes {seconds_text(run.plain.median)} "
         f"({seconds_text(run.plain.min)} to {seconds_text(run.plain.max)}) by itself; its nodes' times add up to "

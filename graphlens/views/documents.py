@@ -14,6 +14,7 @@ from graphlens.analyses.differences import Difference
 from graphlens.analyses.explanation import Explanation
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.proof import Proof
+from graphlens.analyses.unrest import caution
 from graphlens.records import Gradient, RunRecord, TensorValue, Timing
 from graphlens.views.plain import evidence, number, timing
 from graphlens.views.rounding_document import accuracy_document, nearness_document
@@ -39,7 +40,7 @@ def run_document(run: RunRecord) -> dict[str, Any]:
         "time": {"forward": timing(run.forward), "backward": timing(run.backward)},
         "threads": run.threads,
         "nodes": None if run.graph is None else len(run.graph),
-        "notes": list(run.notes),
+        "notes": [*run.notes, *filter(None, [caution({"forward": run.forward, "backward": run.backward})])],
     }
 
 
@@ -66,7 +67,7 @@ def explain_document(explanation: Explanation) -> dict[str, Any]:
         "proof": None if proof is None else _proof(proof),
         "accuracy": None if explanation.accuracy is None else accuracy_document(explanation.accuracy),
         "threads": explanation.threads,
-        "notes": list(explanation.notes),
+        "notes": [*explanation.notes, *([explanation.caution] if explanation.caution else [])],
     }
 
 
@@ -187,6 +188,7 @@ def comparison_document(comparison: Comparison, budgets: Sequence[Budget] = ()) 
             for side, findings in ((a, comparison.waste_a), (b, comparison.waste_b))
             for finding in findings
         ],
+        "notes": [comparison.caution] if comparison.caution else [],
         "budgets": {
             budget.name: {
                 "ratio": number(budget.ratio),

@@ -51,9 +51,10 @@ def _parts(explanation: Explanation, width: int) -> Iterator[RenderableType]:
         if explanation.accuracy is not None:
             yield from rounding_parts(explanation.accuracy, width)
         yield from _findings(explanation.rounding, width)
-    if explanation.notes:
+    notes = [*explanation.notes, *([explanation.caution] if explanation.caution else [])]
+    if notes:
         yield Text("")
-    for note in explanation.notes:
+    for note in notes:
         yield paragraph(printable(note), width=width)
 
 

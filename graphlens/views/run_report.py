@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.differences import largest
+from graphlens.analyses.unrest import caution
 from graphlens.graph import shape_text
 from graphlens.records import RunRecord, TensorValue, Timing
 from graphlens.units import count_text, counted, seconds_text, significant
@@ -36,6 +37,8 @@ def _run_parts(run: RunRecord, width: int) -> Iterator[RenderableType]:
     yield Text("")
     times = [_time_row("forward", run.forward), _time_row("backward", run.backward)]
     yield table(("time", "median", "range", ""), times)
+    if text := caution({"forward": run.forward, "backward": run.backward}):
+        yield paragraph(text, width=width)
 
 
 _FEW_GRADIENTS = 12

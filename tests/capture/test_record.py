@@ -684,7 +684,7 @@ def test_a_call_that_fails_leaves_the_times_right() -> None:
     class Fails(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-            end = time.perf_counter() + 0.05
+            end = time.perf_counter() + 0.3
             while time.perf_counter() < end:
                 pass
             raise ValueError("planted")
@@ -692,8 +692,8 @@ def test_a_call_that_fails_leaves_the_times_right() -> None:
     recorder = recorded(lambda x: Tries.apply(x), x(2))
 
     spent = {step.function: step.ns for step in recorder.steps}
-    assert spent["Fails.apply"] >= 0.05e9
-    assert spent["Tries.apply"] < 0.05e9
+    assert spent["Fails.apply"] >= 0.3e9
+    assert spent["Tries.apply"] < 0.3e9
 
 
 def test_a_composite_call_shares_its_time_among_its_nodes() -> None:

@@ -187,6 +187,7 @@ def test_comparison() -> None:
             "forward": {"a": TIME_DOCUMENT, "b": None, "ratio": None},
             "backward": {"a": None, "b": None, "ratio": None},
         },
+        "notes": [],
     }  # fmt: skip
     assert [set(reason) for reason in why] == [{"code", "claim", "evidence"}] * 3
     assert [reason["code"] for reason in why] == ["same-counts", "gradient-differs", "gradient-none"]
