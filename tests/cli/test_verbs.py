@@ -167,7 +167,7 @@ def test_compare() -> None:
 def test_compare_as_json() -> None:
     found = document("compare", "wasteful", "efficient", *QUICK, "--repeats", "1")
 
-    assert set(found) == {"a", "b", "output", "loss", "gradients", "truth", "time", "why", "budgets"}
+    assert set(found) == {"a", "b", "output", "loss", "gradients", "truth", "time", "why", "budgets", "notes"}
     assert (found["gradients"]["A"]["a"], found["gradients"]["A"]["b"]) == ("value", "none")
     assert found["time"]["backward"]["ratio"] == pytest.approx(
         found["time"]["backward"]["a"]["median"] / found["time"]["backward"]["b"]["median"]
