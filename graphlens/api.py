@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,13 @@ def compare(a: Trace | GradGraph, b: Trace | GradGraph, *, names: tuple[str, str
 
     Args:
         names: how to call the two sides; by default their own names.
+
+    Raises:
+        TargetError: one of them is neither.
     """
+    for side in (a, b):
+        if not isinstance(side, GradGraph) and not hasattr(side, "record"):
+            raise TargetError(f"{side!r:.60} is no trace and no graph; compare takes what trace, capture or load give")
     left, right = names or (_name(a, "a"), _name(b, "b"))
     return compare_records(_record(a, left), _record(b, right))
 
@@ -143,13 +150,17 @@ def lesson(name: str, **options: object) -> Subject:
     """A built-in lesson as a subject, e.g. `lesson("wasteful", n=100)`.
 
     Raises:
-        TargetError: there is no lesson of that name.
-        TypeError, ValueError: an option is unknown or out of range.
+        TargetError: there is no lesson of that name, or it has no such option.
+        TypeError, ValueError: an option is of the wrong type or out of range.
     """
     if name not in LESSONS:
         raise TargetError(f"there is no lesson {name!r}; there are {', '.join(LESSONS)}")
     from graphlens.lessons import FACTORIES
 
+    known = inspect.signature(FACTORIES[name]).parameters
+    for option in options:
+        if option not in known:
+            raise TargetError(f"{name} has no option {option!r}; it has {', '.join(known)}")
     return FACTORIES[name](**options)
 
 

@@ -12,7 +12,7 @@ import torch
 from graphlens.analyses.explanation import TOPICS, Explanation
 from graphlens.analyses.proof import Proof
 from graphlens.analyses.rounding import rounding_findings
-from graphlens.capture.program import Program, subject_program
+from graphlens.capture.program import Program, as_subject, noting_lone_sequence, subject_program
 from graphlens.capture.start import Start
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
@@ -48,15 +48,15 @@ def explain(
             rounded at random ("sample"), or the first of them that fits ("auto").
 
     Raises:
-        TargetError: there is no such topic.
+        TargetError: there is no such topic, or `subject` cannot be called.
     """
     for topic in topics:
         if topic not in TOPICS:
             raise TargetError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
-    if not isinstance(subject, Subject):
-        name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
-        subject = Subject(subject, args, kwargs, loss, name=name)
-    return explain_program(subject_program(subject), topics=topics, proves=prove, repeats=repeats, reference=reference)
+    subject = as_subject(subject, args, kwargs, loss)
+    program = subject_program(subject)
+    with noting_lone_sequence(subject, "explain"):
+        return explain_program(program, topics=topics, proves=prove, repeats=repeats, reference=reference)
 
 
 def explain_program(

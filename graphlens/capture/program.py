@@ -14,7 +14,7 @@ import torch
 from graphlens.capture.outputs import declared_loss, named_leaves, named_tensors
 from graphlens.capture.record import Recorder
 from graphlens.capture.walk import is_leaf, walk
-from graphlens.errors import TargetError
+from graphlens.errors import GraphlensError, TargetError
 from graphlens.graph import printable
 from graphlens.subject import Subject
 
@@ -82,8 +82,47 @@ def recorder_of(program: Program, *, stacks: bool = False) -> Recorder:
     return Recorder(stops, program.subject.module if program.subject else None, stacks=stacks)
 
 
+def as_subject(
+    subject: Subject | Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    loss: Callable[[Any], torch.Tensor] | None,
+) -> Subject:
+    """What `trace` and `explain` were called with; a `Subject` has its own arguments."""
+    if isinstance(subject, Subject):
+        return subject
+    name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
+    return Subject(subject, args, kwargs, loss, name=name)
+
+
+@contextmanager
+def noting_lone_sequence(subject: Subject, caller: str) -> Iterator[None]:
+    """Where the user's code fails on one tuple or list, note what that may be due to; the error stays theirs."""
+    try:
+        yield
+    except GraphlensError:
+        raise
+    except Exception as error:
+        # A tuple may be what the module takes: that it is not can only be guessed. Notes came with Python 3.11.
+        if len(subject.args) == 1 and type(subject.args[0]) in (tuple, list) and hasattr(error, "add_note"):
+            kind = type(subject.args[0]).__name__
+            error.add_note(
+                f"The module was called with one {kind}; if that holds its arguments, pass them one by one: "
+                f"graphlens.{caller}(model, *inputs)"
+            )
+        raise
+
+
 def subject_program(subject: Subject) -> Program:
-    """A subject as a program: one call of its module, then its loss."""
+    """A subject as a program: one call of its module, then its loss.
+
+    Raises:
+        TargetError: there is nothing to call.
+    """
+    if not callable(subject.module):
+        raise TargetError(
+            f"{subject.module!r:.60} cannot be called; pass a torch.nn.Module, a function or a graphlens.Subject"
+        )
     leaves = named_leaves(subject.module, subject.args, subject.kwargs)
 
     def forward() -> Pass:

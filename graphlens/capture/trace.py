@@ -16,7 +16,9 @@ from graphlens.capture.ledger import dtype_name
 from graphlens.capture.observing import observation_of
 from graphlens.capture.program import (
     Program,
+    as_subject,
     cleared_gradients,
+    noting_lone_sequence,
     recorder_of,
     run_backward,
     subject_program,
@@ -112,13 +114,14 @@ def trace(
 
     The run is recorded, so that the nodes know their line of code and their module. Existing
     `.grad` fields are put back as they were.
+
+    Raises:
+        TargetError: `subject` cannot be called.
     """
-    if not isinstance(subject, Subject):
-        name = type(subject).__name__ if isinstance(subject, torch.nn.Module) else getattr(subject, "__name__", "call")
-        subject = Subject(subject, args, kwargs, loss, name=name)
-    return observe(
-        subject_program(subject), backward=backward, repeats=repeats, times=times, stacks=stacks, diagnose=diagnose
-    )
+    subject = as_subject(subject, args, kwargs, loss)
+    program = subject_program(subject)
+    with noting_lone_sequence(subject, "trace"):
+        return observe(program, backward=backward, repeats=repeats, times=times, stacks=stacks, diagnose=diagnose)
 
 
 def observe_call(run: Callable[[], Any], module: torch.nn.Module) -> Trace:

@@ -171,6 +171,17 @@ def load_saved(target: Target, settings: tuple[str, ...]) -> GradGraph:
     return load(Path(target.place))
 
 
+def wrote(output: str, facts: str) -> None:
+    """Say what was written, in lines of at most 80; the file's name is never broken, so that it can be copied."""
+    lines = [f"Wrote {output}:"]
+    for word in facts.split(" "):
+        if len(lines[-1]) + 1 + len(word) <= 80:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}")
+    click.echo("\n".join(lines))
+
+
 def page() -> dict[str, Any]:
     """Width and colour for a report: the terminal's; 80 columns and plain where there is none."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()

@@ -9,7 +9,7 @@ import click
 
 from graphlens.analyses.compose import MOST_BOXES
 from graphlens.analyses.heat import HEATS
-from graphlens.cli.common import Progress, build_program, force_option, load_saved, progressing, target_options
+from graphlens.cli.common import Progress, build_program, force_option, load_saved, progressing, target_options, wrote
 from graphlens.cli.steps import Steps
 from graphlens.errors import DrawError, MeasureError, NoGraphError
 from graphlens.files import check_writable, write_bytes
@@ -119,7 +119,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         how = "raw by torchviz" if engine == "torchviz" else f"by graphlens as {boxes:,} boxes"
         if engine != "torchviz":
             how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
-        click.echo(f"Wrote {output}: {len(graph):,} nodes, drawn {how}")
+        wrote(output, f"{len(graph):,} nodes, drawn {how}")
         if points is not None:
             click.echo(_on_a_slide(points))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graphlens.cli.common import force_option, target_graph, target_options
+from graphlens.cli.common import force_option, target_graph, target_options, wrote
 from graphlens.files import check_writable
 
 
@@ -29,4 +29,4 @@ def save(target: str, output: str, settings: tuple[str, ...], as_json: bool, qui
 
         click.echo(to_json({"target": target, "file": output, "nodes": len(graph.nodes), "edges": len(graph.edges)}))
     elif not quiet:
-        click.echo(f"Wrote {output}: {len(graph.nodes):,} nodes, {len(graph.edges):,} edges")
+        wrote(output, f"{len(graph.nodes):,} nodes, {len(graph.edges):,} edges")

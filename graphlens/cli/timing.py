@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from graphlens.cli.common import force_option, target_options
+from graphlens.cli.common import force_option, target_options, wrote
 from graphlens.files import check_writable, write_bytes
 
 
@@ -55,10 +55,8 @@ def timeline(
     if as_json:
         click.echo(to_json(timeline_document(target, output, graph, chart.flame, run)))
     elif not quiet:
-        click.echo(
-            f"Wrote {output}: {nodes_text(len(graph))}, {seconds_text(chart.flame.total / 1e9)} of backward, "
-            f"which takes {seconds_text(run.plain.median)} by itself"
-        )
+        spent = f"{seconds_text(chart.flame.total / 1e9)} of backward"
+        wrote(output, f"{nodes_text(len(graph))}, {spent}, which takes {seconds_text(run.plain.median)} by itself")
         if text := caution({"the backward pass": run.plain}):
             click.echo(text)
         if kind == "json":

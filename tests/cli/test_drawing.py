@@ -123,3 +123,16 @@ def test_names_that_mean_something_to_graphviz(name: str, engine: str) -> None:
 
     shown = [text for element in root.iter(f"{SVG}text") for text in ["".join(element.itertext())]]
     assert any(name in text.replace("\xa0", " ") for text in shown)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_was_written_fits_into_80_columns_and_the_name_stays_whole() -> None:
+    Path("a-folder-of-a-rather-long-name").mkdir()
+    name = "a-folder-of-a-rather-long-name/a-picture-of-a-name-that-is-rather-long-too.svg"
+    short, long = (run_cli("render", "wasteful.json", "-o", output).out for output in ("w.svg", name))
+
+    assert re.match(r"Wrote w\.svg: \d+ nodes, drawn by graphlens as \d+ boxes, what repeats drawn\n  once\n", short)
+    assert max(map(len, short.splitlines())) <= 80
+    assert long.splitlines()[0] == f"Wrote {name}:"
+    assert max(map(len, long.splitlines()[1:])) <= 80
+    assert " ".join(long.split()).replace(name, "w.svg") == " ".join(short.split())
