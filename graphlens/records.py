@@ -47,7 +47,8 @@ class CostRun:
     `plain` and `hooked` are the backward pass without and with hooks, `coverage` the sum of the
     nodes' times as a share of the plain one, `hook_ns` the nanoseconds a hook takes. `uncounted`
     are the ops without a formula and how often they ran. `before_ns` and `after_ns` are what the
-    engine does before the first node and after the last one.
+    engine does before the first node and after the last one. `shared` is the number of nodes that
+    were made by a call that made several: each has the part of its time that its own ops take of theirs.
     """
 
     repeats: int
@@ -61,6 +62,7 @@ class CostRun:
     other_moved: int
     before_ns: int = 0
     after_ns: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Attribution:
         shared: numbers that were given to nodes of several threads, and of how many. What is known
             of such a number holds for each of its nodes.
         first, end: the numbers of the thread that the recording ran on.
+        together: of that thread the numbers of each call that made several nodes, which have equal parts of its time.
     """
 
     sources: Sequence[Source]
@@ -34,6 +35,7 @@ class Attribution:
     shared: Mapping[int, int] = field(default_factory=dict)
     first: int = 0
     end: int = 0
+    together: Sequence[Sequence[int]] = ()
 
     def origin(self, number: int, count: int = 1) -> Origin:
         """The origin of a node, of which the graph holds `count` with the same number."""

@@ -37,6 +37,7 @@ class NodeTimes:
 
     Attributes:
         plain, hooked: seconds of the backward pass without and with hooks, measured in turns.
+        together: the nodes of each call that made several: each has an equal part of its forward time.
         order, starts: the nodes in the order in which the last repeat ran them, and when, in
             nanoseconds after its beginning, hooks included; `end` is when the last one was done. What
             the engine does before the first node and after the last one belongs to no node:
@@ -53,6 +54,7 @@ class NodeTimes:
     end: int
     before: int
     after: int
+    together: tuple[tuple[int, ...], ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -81,16 +83,16 @@ def time_nodes(
     hooked: list[float] = []
     backward: list[list[int | None]] = []
     forward: list[list[int | None]] = []
-    _run_plain(program, graph)  # to warm up
+    once = _run_plain(program, graph)  # to warm up
     run = _run_hooked(program, graph, None)
     before: list[int] = []
     after: list[int] = []
     for repeat in range(repeats):
         progress(f"{program.name}: timing each node, run {repeat + 1} of {repeats}")
-        seconds, processor, made = _run_plain(program, graph)
-        plain.append(seconds)
-        busy.append(processor)
-        forward.append(made)
+        once = _run_plain(program, graph)
+        plain.append(once.seconds)
+        busy.append(once.processor)
+        forward.append(once.forward)
         run = _run_hooked(program, graph, run.order[-1])
         hooked.append(run.seconds)
         row: list[int | None] = [None] * len(graph.nodes)
@@ -104,7 +106,7 @@ def time_nodes(
     assert hooked_timing is not None
     return NodeTimes(
         _medians(backward), _medians(forward), hook, plain_timing, hooked_timing, run.order, run.starts, run.end,
-        round(statistics.median(before)), round(statistics.median(after)),
+        round(statistics.median(before)), round(statistics.median(after)), once.together,
     )  # fmt: skip
 
 
@@ -117,13 +119,26 @@ class _Hooked(NamedTuple):
     end: int
 
 
-def _run_plain(program: Program, graph: GradGraph) -> tuple[float, float, list[int | None]]:
-    """Run a program: seconds of the backward pass, by the clock and of the processor, and each node's forward ns."""
+class _Plain(NamedTuple):
+    """A run without hooks: seconds of backward by the clock and of the processor, and each node's forward op."""
+
+    seconds: float
+    processor: float
+    forward: list[int | None]
+    together: tuple[tuple[int, ...], ...]
+
+
+def _run_plain(program: Program, graph: GradGraph) -> _Plain:
+    """Run a program, and time its passes and the calls of its forward pass."""
     with paused_collector():
         with recorder_of(program) as recorder:
             made = program.forward()
         found = walk_again(program, made, graph)
-        origins = recorder.attribution().origins
+        attribution = recorder.attribution()
+        origins = attribution.origins
+        numbers = {seq: number for number, seq in enumerate(found.seqs, len(found.leaves))}
+        calls = ([numbers[seq] for seq in own if seq in numbers] for own in attribution.together)
+        together = tuple(tuple(nodes) for nodes in calls if len(nodes) > 1)
         spent = [origins.get(seq, (None, None, None))[2] for seq in found.seqs]
         with cleared_gradients(program.leaves.values()):
             began = time.process_time()
@@ -134,7 +149,7 @@ def _run_plain(program: Program, graph: GradGraph) -> tuple[float, float, list[i
         forward = [*([None] * len(found.leaves)), *spent]
         del made, found
         drain()
-    return (end - start) / 1e9, busy, forward
+    return _Plain((end - start) / 1e9, busy, forward, together)
 
 
 def _run_hooked(program: Program, graph: GradGraph, last: int | None) -> _Hooked:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from graphlens.capture.backward import NodeTimes, time_nodes
 from graphlens.capture.cost import Costs, Tally, count_costs
 from graphlens.capture.program import Program
+from graphlens.capture.sharing import forward_ops, shared_out
 from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph, Node
 from graphlens.records import CostRun
@@ -20,7 +22,7 @@ def measure_costs(
     Raises:
         MeasureError: the program makes another graph every time, or does not run on the CPU.
     """
-    times = time_nodes(program, graph, repeats, progress=progress)
+    times = _timed(program, graph, repeats, progress)
     progress(f"{program.name}: counting")
     costs = count_costs(program, graph)
     uncounted: Counter[str] = Counter()
@@ -29,8 +31,18 @@ def measure_costs(
     run = CostRun(
         repeats, times.plain, times.hooked, times.coverage, times.hook_ns, dict(uncounted.most_common()),
         costs.other.ops, costs.other.flops, costs.other.moved, times.before, times.after,
+        sum(map(len, times.together)),
     )  # fmt: skip
     return with_costs(graph, times, costs), run, times
+
+
+def _timed(program: Program, graph: GradGraph, repeats: int, progress: Progress) -> NodeTimes:
+    """The times of the nodes; a call that made several shares its own among them by what their ops take."""
+    times = time_nodes(program, graph, repeats, progress=progress)
+    if not times.together:
+        return times
+    progress(f"{program.name}: timing the ops of calls that made several nodes")
+    return replace(times, forward=shared_out(times.forward, times.together, forward_ops(program, graph)))
 
 
 def measure_times(
@@ -41,7 +53,7 @@ def measure_times(
     Raises:
         MeasureError: the program makes another graph every time, or does not run on the CPU.
     """
-    times = time_nodes(program, graph, repeats, progress=progress)
+    times = _timed(program, graph, repeats, progress)
     nodes = [
         node._replace(forward_ns=forward, backward_ns=backward)
         for node, forward, backward in zip(graph.nodes, times.forward, times.backward, strict=True)

@@ -139,6 +139,7 @@ class Recorder:
     def attribution(self) -> Attribution:
         """Which call made which node; a call that made several shares its time among them."""
         claims: list[dict[int, Origin]] = [{} for _ in self._all]
+        together: list[list[int]] = []
         for step in self.steps:
             if step.end <= step.first:
                 continue
@@ -146,6 +147,8 @@ class Recorder:
             # A call inside another ends first, and is the one to name.
             own = [number for number in range(step.first, step.end) if number not in lane]
             spent = round(step.ns / len(own)) if own else None
+            if len(own) > 1 and not step.thread:
+                together.append(own)
             lane.update(dict.fromkeys(own, (step.source, step.call, spent)))
         for thread, lane in enumerate(claims):
             self._fill(thread, lane)
@@ -154,7 +157,7 @@ class Recorder:
         shared: dict[int, int] = {}
         if len(claims) > 1:
             origins, shared = agreed(claims, [lane.numbers() for lane in self._all])
-        return Attribution(self.sites.sources(), tuple(self.table), origins, shared, main.first, main.end)
+        return Attribution(self.sites.sources(), tuple(self.table), origins, shared, main.first, main.end, together)
 
     def _fill(self, thread: int, lane: dict[int, Origin]) -> None:
         """Nodes that no call lays claim to were made by the innermost module that was open then."""

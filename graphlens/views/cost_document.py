@@ -38,6 +38,7 @@ def cost_document(
         "findings": [finding_document(finding) for finding in findings],
         "overhead": None if overhead is None else overhead_numbers(overhead),
         "notes": _notes(run),
+        "nodes_with_shared_forward_time": run.shared,
         "not_counted": dict(run.uncounted),
         "other": {"ops": run.other_ops, "flops": run.other_flops, "moved": run.other_moved},
         "machine": None

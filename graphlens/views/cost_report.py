@@ -105,6 +105,11 @@ def _sentences(costs: CostTable, run: CostRun) -> Iterator[str]:
         f"{seconds_text(run.hook_ns / 1e9)}, which is subtracted."
     )
     yield "A multiply-add counts as 2 FLOPs, an elementwise function as 1 an entry. Moved: bytes read and written."
+    if run.shared:
+        yield (
+            f"The forward times of {counted(run.shared, 'node')} are shares: their calls made several nodes, and were "
+            "timed as a whole; it is shared out by the times of the nodes' ops below autograd."
+        )
     if run.uncounted:
         names = ", ".join(f"{name} ({count:,} ×)" for name, count in list(run.uncounted.items())[:8])
         yield f"Not counted, for want of a formula: {names}."
