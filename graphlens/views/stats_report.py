@@ -105,7 +105,7 @@ def _rows(stats: Stats, width: int) -> Iterator[RenderableType]:
         yield Text("")
         yield paragraph(
             "forward: wall-clock time of the forward ops that made the nodes, measured once, while they were "
-            "recorded; an op that made several nodes shares its time among them.",
+            "recorded; a call that made several nodes gives each an equal part (stats --cost measures the parts).",
             width=width,
         )
 

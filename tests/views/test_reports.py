@@ -114,8 +114,8 @@ other/scale.py:9 (forward)      1      2      24 B   12.2 %         ?
 total                           8      7     196 B  100.0 %  ≥ 7.0 µs
 
 forward: wall-clock time of the forward ops that made the nodes, measured once,
-while they were recorded; an op that made several nodes shares its time among
-them.
+while they were recorded; a call that made several nodes gives each an equal
+part (stats --cost measures the parts).
 
 Saved results of ops
 tensor        storages  tensors  source
