@@ -1,6 +1,6 @@
 """The exercise, tasks A to F, done right, with its reference values.
 
-    python examples/homework.py [FOLDER]     # plots go to FOLDER, by default the current one
+    python examples/homework.py [FOLDER]     # plots go to FOLDER, by default a new temporary one
 
 g_T(x, A; M) = M⁻¹ f_T((A⁻¹A)ⁿ M x), with component-wise soft-thresholding f_T and n = 10,000.
 Each task ends with a sentence on what a well-known published solution does differently.
@@ -9,6 +9,8 @@ Each task ends with a sentence on what a well-known published solution does diff
 from __future__ import annotations
 
 import sys
+import tempfile
+import textwrap
 from pathlib import Path
 
 import numpy
@@ -28,6 +30,11 @@ PHI = 14.068826814584303887
 DPHI_DX = (20.204528364450969, -1.6788291194069425, -5.3507087371350766, 13.740343014597729, -6.5955547609308216)
 
 
+def say(text: str) -> None:
+    """Print a sentence or two in lines of at most 80 columns."""
+    print(textwrap.fill(text, 80, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False))
+
+
 def task_a() -> None:
     """Soft-thresholding of a scalar, and of each component."""
     print("A  f_T of a scalar, T = 3.14")
@@ -44,10 +51,15 @@ def task_b(folder: Path) -> Curve:
     flat = [y for y, slope in zip(curve.points, curve.derivatives, strict=True) if slope is None]
     path = folder / "soft-threshold.svg"
     path.write_bytes(plot_curve(curve, "svg", title=f"Soft-thresholding, T = {T}"))
-    print(f"B  f_T′ is 1 outside [−T, T]; inside autograd returns None for {len(flat)} of {len(curve.points)} points.")
-    print("   None says that the output does not depend on the input; it stands for 0, at y = ±T too.")
-    print("   The published solution returns zeros_like(y, requires_grad=True) there: a new leaf that")
-    print("   nobody owns, so that a gradient flows into a tensor without a name.")
+    print(f"B  The plot of f_T and its derivative: {path}")
+    say(
+        f"f_T′ is 1 outside [−T, T]; inside autograd returns None for {len(flat)} of {len(curve.points)} points. "
+        "None says that the output does not depend on the input; it stands for 0, at y = ±T too."
+    )
+    say(
+        "The published solution returns zeros_like(y, requires_grad=True) there: a new leaf that nobody owns, so "
+        "that a gradient flows into a tensor without a name."
+    )
     return curve
 
 
@@ -75,10 +87,12 @@ def task_e(trace: graphlens.Trace) -> None:
     wrong = severed.gradients["x"]
     assert wrong is not None
     assert severed.timings.backward is not None
-    print(f"   The published solution's dφ/dx is {numpy.array2string(wrong.numpy(), precision=4)}: wrong.")
-    print("   torch.tensor([...]) copies values out of the graph, so that no gradient reaches the chain;")
-    print(f"   its backward pass takes {severed.timings.backward.median * 1e3:.2f} ms because it skips the chain,")
-    print("   and M, which is a parameter, is left out of its gradients altogether.")
+    say(
+        f"The published solution's dφ/dx is {numpy.array2string(wrong.numpy(), precision=4)}: wrong. "
+        "torch.tensor([...]) copies values out of the graph, so that no gradient reaches the chain; its backward "
+        f"pass takes {severed.timings.backward.median * 1e3:.2f} ms because it skips the chain, and M, which is a "
+        "parameter, is left out of its gradients altogether."
+    )
 
 
 def task_f(wasteful: graphlens.Trace) -> graphlens.Comparison:
@@ -90,8 +104,10 @@ def task_f(wasteful: graphlens.Trace) -> graphlens.Comparison:
     comparison = graphlens.compare(wasteful, efficient)
     print("F")
     print(comparison)
-    print("The published solution says that I is computed as AᵀA; it is A⁻¹A. And it finds no big difference")
-    print("between the gradients because it compares two graphs that were both cut at the same place.")
+    say(
+        "The published solution says that I is computed as AᵀA; it is A⁻¹A. And it finds no big difference between "
+        "the gradients because it compares two graphs that were both cut at the same place.",
+    )
     return comparison
 
 
@@ -104,4 +120,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="homework-")))

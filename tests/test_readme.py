@@ -65,8 +65,8 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert code is not None
     monkeypatch.chdir(tmp_path)
     model = torch.nn.Linear(3, 2)
-    inputs = torch.randn(4, 3)
-    names = {"model": model, "inputs": inputs, "loss": model(inputs).sum()}
+    inputs = (torch.randn(4, 3),)
+    names = {"model": model, "inputs": inputs, "loss": model(*inputs).sum()}
     names["other"] = graphlens.trace(graphlens.lesson("efficient"))
     exec(code[1], names)
     assert (tmp_path / "graph.svg").read_bytes().startswith(b"<?xml")

@@ -26,15 +26,18 @@ def deepest_drawable() -> int:
     return sys.getrecursionlimit() - used - _SPARE_FRAMES
 
 
-def check_drawable(target: str, graph: GradGraph, *, lays_out: bool) -> None:
+def check_drawable(target: str, graph: GradGraph, *, lays_out: bool, saving: str = "graphlens save") -> None:
     """Refuse at once what torchviz or the layout program could not finish.
+
+    Args:
+        saving: the command that saves the graph for other programs.
 
     Raises:
         DrawError: the graph is too deep to recurse along, or too large to lay out.
     """
     cost = graph_cost(graph)
     size = f"{target} has {cost.nodes:,} nodes and {cost.edges:,} edges"
-    way_out = f"make it smaller (--set n=20), or `graphlens save {target} -o graph.graphml` for other tools"
+    way_out = f"make it smaller (--set n=20), or `{saving}` for other tools"
     deepest = deepest_drawable()
     if depth(graph) > deepest:
         raise DrawError(f"{size} on paths of {depth(graph):,}; torchviz follows {deepest:,} at most: {way_out}")

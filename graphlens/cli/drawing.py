@@ -197,7 +197,8 @@ def _draw_raw(
     from graphlens.views import layout
     from graphlens.views.svg import finish_svg, id_prefix
 
-    check_drawable(target, graph, lays_out=suffix != ".dot")
+    saving = Steps(target, options["settings"])("save", output="graph.graphml")
+    check_drawable(target, graph, lays_out=suffix != ".dot", saving=saving)
     dot = torchviz_dot(made.roots, program.leaves, show_saved=options["show_saved"])
     if suffix == ".dot":
         return dot.encode()

@@ -105,3 +105,11 @@ def test_a_long_command_goes_on_after_a_backslash() -> None:
     assert advised(text) == [shlex.split(command)[1:]]
     long = "a" * 90
     assert f"      {long}" in to_text(next_steps([f"graphlens stats {long}"], 60), width=60).replace("\n ", "\n")
+
+
+def test_the_way_out_of_a_graph_that_cannot_be_drawn_has_the_options_too() -> None:
+    refused = run_cli("render", "user.py:build", "--set", "n=4000", "--engine", "torchviz", "-o", "deep.svg")
+    command = refused.err.partition("`")[2].partition("`")[0]
+
+    assert command == "graphlens save user.py:build --set n=4000 -o graph.graphml"
+    assert run_cli(*shlex.split(command)[1:]).code == 0
