@@ -50,7 +50,7 @@ class Explanation(Report):
     def caution(self) -> str:
         """What speaks against the times, if anything does."""
         timed = [] if self.run is None else [("the backward pass", self.run.plain)]
-        if self.proof is not None and self.proof.comparison is not None:
+        if self.proof is not None and self.proof.comparison is not None and self.proof.is_shown:
             for when, run in (("before", self.proof.comparison.a), ("after", self.proof.comparison.b)):
                 timed += [
                     (f"{name} {when}", timing)

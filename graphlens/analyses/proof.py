@@ -156,10 +156,15 @@ class Proof:
         return self.nodes is not None and self.nodes[1] > self.nodes[0]
 
     @property
+    def is_shown(self) -> bool:
+        """Whether the two are shown side by side: there is something to leave out, and it makes nothing longer."""
+        return self.comparison is not None and self.names and not self.is_longer
+
+    @property
     def saved(self) -> list[str]:
         """What the findings save: counts that fall, and passes whose times do not overlap with those of before."""
         comparison = self.comparison
-        if comparison is None or not self.names or self.is_longer:
+        if comparison is None or not self.is_shown:
             return []
         found = ["nodes"] if self.nodes is not None and self.nodes[1] < self.nodes[0] else []
         a, b = comparison.stats_a, comparison.stats_b

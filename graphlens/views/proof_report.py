@@ -23,7 +23,7 @@ def proof_parts(proof: Proof, width: int) -> Iterator[RenderableType]:
         yield heading("\nNo saving can be shown")
         yield paragraph(f"No shorter program can be shown: {printable(proof.refusal)}.", width=width)
         return
-    if not proof.names or proof.is_longer:
+    if not proof.is_shown:
         yield heading("\nNo saving")
         for sentence in (*_without_saving(proof), *_same(proof)):
             yield paragraph(printable(sentence), width=width)
