@@ -121,7 +121,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
             how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
         wrote(output, f"{len(graph):,} nodes, drawn {how}")
         if points is not None:
-            click.echo(_on_a_slide(points))
+            click.echo(click.wrap_text(_on_a_slide(points), 80, "", "  "))
 
 
 def _on_a_slide(points: float) -> str:
