@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -19,6 +20,7 @@ from graphlens.views.markup import bold, label, text
 from graphlens.views.scene_text import arrow_remark, part_text
 
 _Item = TypeVar("_Item")
+_WIDEST_REMARK = 60  # letters: what is said about a picture does not make it wider
 _FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
 
 
@@ -212,7 +214,7 @@ class _Writer:
         if self.stacks:
             right = ", what stands to its right," if self.beside else ""
             touching = f"of boxes that touch, a lower one reads the one above it{right} and nothing else"
-            lines.append(self.draw.small(touching))
+            lines += map(self.draw.small, textwrap.wrap(touching, _WIDEST_REMARK))
         return label(lines)
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
