@@ -20,7 +20,7 @@ from graphlens.views.markup import bold, label, text
 from graphlens.views.scene_text import arrow_remark, part_text
 
 _Item = TypeVar("_Item")
-_WIDEST_REMARK = 60  # letters: what is said about a picture does not make it wider
+_WIDEST_REMARK = 80  # letters: what is said about a picture does not make it wider
 _FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
 
 
@@ -123,6 +123,11 @@ class _Writer:
         self.arrows_in = _by_frame((self._place_of(arrow), arrow) for arrow in scene.arrows)
         self.frames_in = _by_frame((frame.frames[:-1], (k, frame)) for k, frame in enumerate(scene.frames))
 
+    @property
+    def margin(self) -> str:
+        """Between a box and its text, in inches: less where every text is of the larger size, so that more fits."""
+        return "0.1,0.05" if self.look.least >= 11 else "0.16,0.06"
+
     def lines(self, background: str) -> Iterator[str]:
         palette = self.palette
         backward = " dir=back" if self.look.direction == "backward" else ""
@@ -133,8 +138,8 @@ class _Writer:
             f'fontcolor="{palette.text}" labelloc=t label={self._heading()}]'
         )
         yield (
-            f'  node [shape=box style="filled,rounded" fontname="{_FONT}" fontsize=11 margin="0.16,0.06" height=0.3 '
-            f'penwidth=0.9 fontcolor="{palette.text}"]'
+            f'  node [shape=box style="filled,rounded" fontname="{_FONT}" fontsize=11 margin="{self.margin}" '
+            f'height=0.3 penwidth=0.9 fontcolor="{palette.text}"]'
         )
         yield (
             f'  edge [fontname="{_FONT}" fontsize={self.look.least} arrowsize=0.6 penwidth=0.9 class="gl-arrow" '
