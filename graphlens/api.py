@@ -129,10 +129,7 @@ def render(
     """
     if not isinstance(graph, FoldedGraph):
         graph = graph_of(graph)
-    limits = (("depth", depth, 0), ("radius", radius, 0), ("max_boxes", max_boxes, 1), ("dpi", dpi, 1))
-    for name, number, least in limits:
-        if number is not None and (type(number) is not int or number < least):
-            raise DrawError(f"{name} must be a whole number ≥ {least}, got {number!r}")
+    _check_numbers(depth=(depth, 0), radius=(radius, 0), max_boxes=(max_boxes, 1), dpi=(dpi, 1))
     if focus is not None and type(focus) is not int:
         raise DrawError(f"focus must be the number of a node, got {focus!r}")
     choices = (("direction", direction, ("forward", "backward")), ("theme", theme, ("auto", "light", "dark")))
@@ -144,6 +141,13 @@ def render(
     if path is not None:
         picture.save(path, force=force, dpi=dpi)
     return picture
+
+
+def _check_numbers(**numbers: tuple[object, int]) -> None:
+    """Refuse what is neither None nor a whole number of at least so much."""
+    for name, (number, least) in numbers.items():
+        if number is not None and (type(number) is not int or number < least):
+            raise DrawError(f"{name} must be a whole number ≥ {least}, got {number!r}")
 
 
 def lesson(name: str, **options: object) -> Subject:

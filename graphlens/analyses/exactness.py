@@ -115,6 +115,10 @@ class Exactness:
         """That of a matrix by its name."""
         return next((found for found in self.conditions if found.matrix == matrix), None)
 
+    def loop(self, key: tuple[str, bool, int]) -> LoopError | None:
+        """One loop by its key."""
+        return next((found for found in self.loops if found.key == key), None)
+
     @cached_property
     def by_label(self) -> Mapping[str, ResultError]:
         """The results by what tells each from all others."""
@@ -135,8 +139,11 @@ def exactness_of(accuracy: Accuracy) -> Exactness:
 
 
 def telling(found: Sequence[Exactness]) -> list[str]:
-    """The labels of all results in the order in which they tell most: those that most points have, and of these
-    outputs, the loss, and gradients, at the last point the ones first that are most off."""
+    """The labels of all results, those that tell most first.
+
+    Those come first that most points have; of these outputs, the loss, and gradients, at the last point
+    the ones first that are most off.
+    """
     count = Counter(result.label for exactness in found for result in exactness.results)
     order: dict[str, tuple[int, bool, float]] = {}
     for exactness in reversed(found):
@@ -155,6 +162,28 @@ def matrices(found: Sequence[Exactness]) -> list[str]:
         for item in exactness.conditions:
             kappas.setdefault(item.matrix, []).append(item.kappa)
     return sorted(kappas, key=lambda name: (-round(max(kappas[name]) / min(kappas[name]), 3), -max(kappas[name])))
+
+
+def along_condition(found: Sequence[Exactness], matrix: str) -> dict[str, list[tuple[float, float]]]:
+    """By label the relative errors of results over κ₂ of a matrix, where both are known, by rising κ₂."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for exactness in found:
+        known = exactness.condition(matrix)
+        if known is None or known.at_least:
+            continue
+        for result in exactness.results:
+            if result.relative is not None:
+                rows.setdefault(result.label, []).append((known.kappa, result.relative))
+    return {label: sorted(pairs) for label, pairs in rows.items()}
+
+
+def loop_keys(found: Sequence[Exactness]) -> list[tuple[str, bool, int]]:
+    """The loops of all points, the longest first, each forward pass before its backward pass."""
+    longest: dict[tuple[str, bool, int], int] = {}
+    for exactness in found:
+        for loop in exactness.loops:
+            longest[loop.key] = max(longest.get(loop.key, 0), loop.rounds)
+    return sorted(longest, key=lambda key: (-longest[key], key[1], key[0], key[2]))
 
 
 def _result(item: Quantity) -> ResultError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphlens.analyses.exactness import Exactness, matrices
+from graphlens.analyses.exactness import along_condition, matrices
 from graphlens.analyses.fits import FEWEST, Line, Power, exact_line, fit_line, fit_power, student_t
 from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
 from graphlens.records import Timing
@@ -120,22 +120,11 @@ def by_condition(sweep: Sweep) -> Iterator[Series]:
     for side in range(len(sweep.names)):
         found = [exact for point in sweep.done if (exact := point.sides[side].exactness) is not None]
         for matrix in matrices(found)[:1]:
-            yield from _along(matrix, side, found)
-
-
-def _along(matrix: str, side: int, found: Sequence[Exactness]) -> Iterator[Series]:
-    rows: dict[str, list[tuple[float, float]]] = {}
-    for exact in found:
-        known = exact.condition(matrix)
-        for result in exact.results if known is not None and not known.at_least else ():
-            if known is not None and result.relative is not None:
-                rows.setdefault(result.label, []).append((known.kappa, result.relative))
-    for label, pairs in rows.items():
-        pairs.sort()
-        if len({f"{x:.2g}" for x, _ in pairs}) >= FEWEST:
-            xs, ys = zip(*pairs, strict=True)
-            name = f"relative error of {label}"
-            yield Series(Quantity(name, name, "", "error"), side, condition_name(matrix), {}, xs, ys)
+            for label, pairs in along_condition(found, matrix).items():
+                if len({f"{kappa:.2g}" for kappa, _ in pairs}) >= FEWEST:
+                    xs, ys = zip(*pairs, strict=True)
+                    name = f"relative {_ERROR_OF}{label}"
+                    yield Series(Quantity(name, name, "", "error"), side, condition_name(matrix), {}, xs, ys)
 
 
 def series(sweep: Sweep, over: str) -> Iterator[Series]:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from graphlens.analyses.exactness import Exactness, LoopError, matrices, telling
+from graphlens.analyses.exactness import Exactness, LoopError, along_condition, loop_keys, matrices, telling
 from graphlens.analyses.growth import condition_name, x_text
-from graphlens.analyses.sweep_points import Point, Side, Sweep, is_numeric
+from graphlens.analyses.sweep_points import Point, Sweep, is_numeric
 from graphlens.errors import MeasureError
 from graphlens.graph import printable
 from graphlens.units import significant
-from graphlens.views.exactness_report import MOST_RESULTS, loop_keys, loop_of, loop_title
+from graphlens.views.exactness_report import MOST_RESULTS, loop_title
 from graphlens.views.plotting import COLOURS, LINES, MARKERS, file_of, plain, settings, ticks
 
 _MOST_ROWS = 6  # targets, and settings of the other options
@@ -107,68 +107,56 @@ def _rows(sweep: Sweep, over: str) -> Iterator[tuple[int, Mapping[str, Any], lis
 
 
 def _panels(sweep: Sweep, side: int, where: Mapping[str, Any], points: Sequence[Point], over: str) -> list[Panel]:
-    sides = [point.sides[side] for point in points]
-    xs = [point.options[over] for point in points]
-    known = [found.exactness for found in sides if found.exactness is not None]
-    all_known = [each.exactness for point in sweep.done for each in point.sides if each.exactness is not None]
-    labels = telling(all_known)[:MOST_RESULTS]
-    results = Panel("Results", over, "largest absolute error", [
-        Line(label, [
-            (x, result.error) for x, found in zip(xs, sides, strict=True)
-            if found.exactness is not None and (result := found.exactness.by_label.get(label)) is not None
-            and result.error is not None
-        ], _look(number))
-        for number, label in enumerate(labels)
-    ])  # fmt: skip
-    panels = [results]
-    for key in loop_keys(sides)[:_MOST_LOOPS]:
-        loops = [(x, loop) for x, found in zip(xs, sides, strict=True) if (loop := loop_of(found, key)) is not None]
+    known = [(point.options[over], exact) for point in points if (exact := point.sides[side].exactness) is not None]
+    found = [exact for _, exact in known]
+    labels = telling([exact for point in sweep.done for each in point.sides if (exact := each.exactness) is not None])
+    labels = labels[:MOST_RESULTS]
+    panels = [
+        Panel(
+            "Results",
+            over,
+            "largest absolute error",
+            [Line(label, _errors(known, label), _look(number)) for number, label in enumerate(labels)],
+        )
+    ]
+    for key in loop_keys(found)[:_MOST_LOOPS]:
+        loops = [(x, loop) for x, exact in known if (loop := exact.loop(key)) is not None]
         lines = [
             Line(name, [(x, value) for x, loop in loops if (value := read(loop)) is not None], look, True)
             for name, read, look in _LOOP_LINES
             if name != _BEFORE or any((loop.inherited or 0.0) > _LITTLE * (loop.error or 0.0) for _, loop in loops)
         ]
-        if loops:
-            panels.append(Panel(loop_title(key), over, "‖error‖₂ after the last round", lines))
-    for matrix in matrices(known)[:1]:
-        kappas = {f"{found.kappa:.2g}" for exact in known if (found := exact.condition(matrix)) is not None}
-        if len(kappas) > 1 and not _is_the_option(xs, sides, matrix):
-            panels.append(_by_condition(labels, known, matrix))
+        panels.append(Panel(loop_title(key), over, "‖error‖₂ after the last round", lines))
+    for matrix in matrices(found)[:1]:
+        kappas = [(x, item.kappa) for x, exact in known if (item := exact.condition(matrix)) is not None]
+        if len({f"{kappa:.2g}" for _, kappa in kappas}) > 1 and not _is_the_option(kappas):
+            panels.append(_by_condition(labels, found, matrix))
     return panels
 
 
-def _by_condition(labels: Sequence[str], known: Sequence[Exactness], matrix: str) -> Panel:
+def _errors(known: Sequence[tuple[Any, Exactness]], label: str) -> Pairs:
+    """A result's error over the option."""
+    results = [(x, exact.by_label[label]) for x, exact in known if label in exact.by_label]
+    return [(x, result.error) for x, result in results if result.error is not None]
+
+
+def _by_condition(labels: Sequence[str], found: Sequence[Exactness], matrix: str) -> Panel:
     """Relative errors over κ₂ of a matrix, and u·κ₂ beside them."""
-    pairs = [
-        (exact, found.kappa) for exact in known if (found := exact.condition(matrix)) is not None and not found.at_least
-    ]
+    rows: Mapping[str, Pairs] = along_condition(found, matrix)
     lines = [
-        Line(
-            label,
-            sorted(
-                (kappa, result.relative) for exact, kappa in pairs
-                if (result := exact.by_label.get(label)) is not None and result.relative is not None
-            ),
-            {**_look(number), "linestyle": ""},
-        )
-        for number, label in enumerate(labels)
-    ]  # fmt: skip
-    rule = sorted((kappa, exact.unit * kappa) for exact, kappa in pairs)
-    lines.append(
-        Line("u·κ₂: of one inverse or solve", rule, {"color": "#6c757d", "linestyle": (0, (6, 3)), "marker": ""}, True)
-    )
+        Line(label, rows.get(label, []), {**_look(number), "linestyle": ""}) for number, label in enumerate(labels)
+    ]
+    known = [(exact, item.kappa) for exact in found if (item := exact.condition(matrix)) and not item.at_least]
+    rule = sorted((kappa, exact.unit * kappa) for exact, kappa in known)
+    look = {"color": "#6c757d", "linestyle": (0, (6, 3)), "marker": ""}
+    lines.append(Line("u·κ₂: of one inverse or solve", rule, look, True))
     title = "Against the condition number"
     return Panel(title, condition_name(matrix), "largest error ÷ largest true entry", lines, is_numbered=True)
 
 
-def _is_the_option(xs: Sequence[Any], sides: Sequence[Side], matrix: str) -> bool:
+def _is_the_option(kappas: Sequence[tuple[Any, float]]) -> bool:
     """Whether the swept option is the condition number of the matrix itself."""
-    pairs = [
-        (x, known.kappa)
-        for x, found in zip(xs, sides, strict=True)
-        if found.exactness is not None and (known := found.exactness.condition(matrix)) is not None
-    ]
-    return all(type(x) in (int, float) and math.isclose(x, kappa, rel_tol=0.01) for x, kappa in pairs)
+    return all(type(x) in (int, float) and math.isclose(x, kappa, rel_tol=0.01) for x, kappa in kappas)
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -238,18 +226,11 @@ def _described(sweep: Sweep, over: str) -> str:
     """What the picture shows, in words: each result's error at the ends of the sweep."""
     sentences = []
     for side, where, points in _rows(sweep, over):
-        found = [(point.options[over], point.sides[side].exactness) for point in points]
-        known = [(x, exactness) for x, exactness in found if exactness is not None]
-        for label in telling([exactness for _, exactness in known])[:MOST_RESULTS]:
-            errors = [
-                (x, result.error) for x, exactness in known
-                if (result := exactness.by_label.get(label)) is not None and result.error is not None
-            ]  # fmt: skip
-            if errors:
+        known = [(point.options[over], exact) for point in points if (exact := point.sides[side].exactness) is not None]
+        for label in telling([exact for _, exact in known])[:MOST_RESULTS]:
+            errors = _errors(known, label)
+            ends = [f"{significant(error, 2)} at {over} = {x_text(x)}" for x, error in (*errors[:1], *errors[1:][-1:])]
+            if ends:
                 lead = _lead(sweep, side, where)
-                ends = ", ".join(
-                    f"{significant(error, 2)} at {over} = {x_text(x)}"
-                    for x, error in {0: errors[0], 1: errors[-1]}.values()
-                )
-                sentences.append(f"{lead + ': ' if lead else ''}the error of {label} is {ends}.")
+                sentences.append(f"{lead + ': ' if lead else ''}the error of {label} is {', '.join(ends)}.")
     return printable(" ".join(sentences))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-from graphlens.analyses.exactness import LoopError, ResultError, matrices, telling
+from graphlens.analyses.exactness import LoopError, ResultError, loop_keys, matrices, telling
 from graphlens.analyses.growth import condition_name, x_text
 from graphlens.analyses.rounding.laws import (
     AMPLIFIED,
@@ -163,9 +163,10 @@ def _digits(result: ResultError, method: str) -> str:
 
 
 def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableType]:
-    keys = loop_keys([side for _, _, side in rows])
+    known = [(row, row[2].exactness) for row in rows if row[2].exactness is not None]
+    keys = loop_keys([exactness for _, exactness in known])
     for key in keys[:_MOST_LOOPS]:
-        found = [(row, loop) for row in rows if (loop := loop_of(row[2], key)) is not None]
+        found = [(row, loop) for row, exactness in known if (loop := exactness.loop(key)) is not None]
         # An option that is the number of rounds says it already.
         is_said = any(all(row[0].options[option] == loop.rounds for row, loop in found) for option in lead.varied)
         columns = [
@@ -182,7 +183,7 @@ def _loops(rows: Sequence[Row], lead: _Lead, width: int) -> Iterator[RenderableT
     if keys:
         yield Text("")
         yield paragraph(_ABOUT_LOOPS, width=width)
-        loops = [loop for _, _, side in rows if side.exactness is not None for loop in side.exactness.loops]
+        loops = [loop for _, exactness in known for loop in exactness.loops]
         for verdict in dict.fromkeys(loop.verdict for loop in loops if loop.key in keys[:_MOST_LOOPS]):
             yield paragraph(f"{verdict}: {_VERDICTS[verdict]}.", width=width)
 
@@ -205,21 +206,6 @@ _ABOUT_LOOPS = (
     "alike comes to, told from the first round; ratio: error ÷ that, where next to nothing was there before. "
     "√n: the roundings, if their signs are random. worst: if all errors point the same way."
 )
-
-
-def loop_of(side: Side, key: tuple[str, bool, int]) -> LoopError | None:
-    """One loop of one target at one point."""
-    loops = () if side.exactness is None else side.exactness.loops
-    return next((loop for loop in loops if loop.key == key), None)
-
-
-def loop_keys(sides: Sequence[Side]) -> list[tuple[str, bool, int]]:
-    """The loops of all points, the longest first, each forward pass before its backward pass."""
-    longest: dict[tuple[str, bool, int], int] = {}
-    for side in sides:
-        for loop in () if side.exactness is None else side.exactness.loops:
-            longest[loop.key] = max(longest.get(loop.key, 0), loop.rounds)
-    return sorted(longest, key=lambda key: (-longest[key], key[1], key[0], key[2]))
 
 
 def loop_title(key: tuple[str, bool, int]) -> str:
