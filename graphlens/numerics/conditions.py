@@ -89,7 +89,8 @@ def conditions_of(tape: Tape, graph: GradGraph) -> list[Condition]:
     seen, work, is_all = set[tuple[str, int]](), 0.0, True
     for call in tape.calls:
         value = matrix_value(call)
-        if value is None or (op_name(call), value) in seen:
+        # Factors come from a factorisation, whose matrix has its own row.
+        if value is None or _MATRICES[op_name(call)][1] == "factors" or (op_name(call), value) in seen:
             continue
         seen.add((op_name(call), value))
         shape = tape.tensors[value].shape
