@@ -106,7 +106,7 @@ def _box(tensor: torch.Tensor, places: list[int]) -> list[tuple[int, int]] | Non
     for place in places:
         digit, rest = divmod(rest, place)
         box.append((digit, digit + counts[place]))
-    reach = 0
+    reach = rest
     for (_, end), place in zip(reversed(box), reversed(places), strict=True):
         if reach >= place:
             return None

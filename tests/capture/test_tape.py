@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -361,6 +362,33 @@ def test_tensors_that_share_no_entry_are_told_apart(data: st.DataObject) -> None
     assert overlap(one, two) == overlap(two, one) == bool(entries(one) & entries(two))
     for second in (other, steps, base.view(60).expand(2, 60)):
         assert overlap(one, second) or not entries(one) & entries(second)
+
+
+def test_an_offset_below_the_smallest_stride_carries_too() -> None:
+    base = torch.arange(60.0)
+
+    assert overlap(base.view(20, 3)[:3, 1:2], base[::7])
+
+
+def test_every_pair_of_strided_views_of_a_small_storage() -> None:
+    base = torch.zeros(12)
+    views = [
+        base.as_strided(size, stride, offset)
+        for size in ((3,), (2, 2), (2, 1))
+        for stride in product((1, 2, 3, 5), repeat=len(size))
+        for offset in (0, 1, 2, 3)
+        if offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) < 12
+    ]
+    places = [entries(view) for view in views]
+    met = told_apart = 0
+    for (one, ones), (two, twos) in combinations(zip(views, places, strict=True), 2):
+        meet = bool(ones & twos)
+        assert overlap(one, two) or not meet
+        met += meet
+        told_apart += not overlap(one, two)
+
+    assert met > 3_000
+    assert told_apart > 1_000
 
 
 def test_what_was_not_written_to_is_not_read_again() -> None:
