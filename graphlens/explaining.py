@@ -76,6 +76,7 @@ def explain_program(
         repeats: timed runs.
         reference: where true values come from, see `measure_accuracy`.
     """
+    program.anew()  # every topic names lines
     with _one_beginning():
         trace = observe(program, times=True, diagnose="gradients" in topics, progress=progress)
     found = Explanation(program.name, trace.graph, trace.threads, tuple(topics), notes=tuple(trace.notes))

@@ -41,8 +41,9 @@ def resolve(target: Target, options: Mapping[str, object]) -> Program:
         with user_code(target, "the factory"):
             return call_user(factory, **options)
 
+    random_state = torch.get_rng_state()
     made = build()
-    program = _program(target, made, build)
+    program = _program(target, made, build, random_state)
 
     def forward() -> Any:
         with user_code(target, "the forward pass"):
@@ -51,14 +52,14 @@ def resolve(target: Target, options: Mapping[str, object]) -> Program:
     return replace(program, forward=forward, options={**_defaults(factory), **options})
 
 
-def _program(target: Target, made: Any, build: Callable[[], Any]) -> Program:
+def _program(target: Target, made: Any, build: Callable[[], Any], random_state: torch.Tensor) -> Program:
     if isinstance(made, Subject):
         return subject_program(replace(made, name=target.text))
     if isinstance(made, torch.Tensor):
-        return _tensors(target, made, build)
+        return _tensors(target, made, build, random_state)
     if isinstance(made, tuple) and made:
         if all(isinstance(item, torch.Tensor) for item in made):
-            return _tensors(target, made, build)
+            return _tensors(target, made, build, random_state)
         module, *rest = made
         if isinstance(module, type) and len(rest) in (1, 2):
             name = module.__name__
@@ -76,14 +77,19 @@ def _program(target: Target, made: Any, build: Callable[[], Any]) -> Program:
     )
 
 
-def _tensors(target: Target, first: Any, build: Callable[[], Any]) -> Program:
+def _tensors(target: Target, first: Any, build: Callable[[], Any], random_state: torch.Tensor) -> Program:
     pending = [first]  # the first pass uses what was built already
 
     def make() -> tuple[torch.Tensor, ...]:
         made = pending.pop() if pending else build()
         return (made,) if isinstance(made, torch.Tensor) else made
 
-    return replace(tensors_program(target.text, make), anew=pending.clear)
+    def anew() -> None:
+        if pending:
+            pending.clear()
+            torch.set_rng_state(random_state)  # so that the same numbers are made again
+
+    return replace(tensors_program(target.text, make), anew=anew)
 
 
 def _described(value: object) -> str:

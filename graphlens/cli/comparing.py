@@ -147,6 +147,7 @@ def _run(
     for target, settings in targets:
         # Run right after it is built, so that equal programs meet equal random numbers.
         programs.append(build_program(target, settings))
+        programs[-1].anew()  # what is found names lines
         with user_code(target, "the backward pass"):
             records.append(observe(programs[-1], progress=progress).record())
     with user_code(targets[-1][0], "a repeated run"):

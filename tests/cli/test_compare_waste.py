@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,15 @@ def test_saved_graphs_are_not_looked_into() -> None:
 
     assert done.code == 0
     assert "GL2" not in done.out
+
+
+def test_the_lines_of_a_finished_tensor_are_told() -> None:
+    Path("twice.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    x = torch.rand(64, 64, requires_grad=True)\n"
+        "    return (torch.linalg.inv(x) * torch.linalg.inv(x)).sum()\n"
+    )
+    found = json.loads(run_cli("compare", "twice.py:build", "efficient", "--repeats", "1", "--json").out)
+
+    assert {item["where"]["source"] for item in found["why"] if item["code"] == "GL201"} == {"twice.py:4 (build)"}

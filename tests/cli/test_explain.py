@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def nothing():
 
 def broken():
     raise ValueError("no such luck")
+
+def finished(shift=1e8):
+    x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    return ((x + shift) - shift).sum()
 """
 
 
@@ -238,6 +243,23 @@ def test_a_float32_program_is_held_against_float64() -> None:
     found = json.loads(run_cli("explain", "model.py:fine", "--only", "rounding", "--json").out)["accuracy"]
 
     assert (found["method"], found["precision"], found["unit_roundoff"]) == ("float64", 53, 2.0**-24)
+
+
+def test_the_lines_of_a_finished_tensor_are_told() -> None:
+    """A factory that returns its loss has run before anybody watches; it runs once more, on the same random numbers."""
+    found = json.loads(run_cli("explain", "model.py:finished", "--json", "--set", "shift=1e8").out)
+    line = 1 + USERS.splitlines().index("    return ((x + shift) - shift).sum()")
+    ran = json.loads(run_cli("run", "model.py:finished", "--set", "shift=1e8", "--json").out)
+
+    assert [finding["where"]["source"] for finding in found["findings"] if finding["code"] == "GL304"] == [
+        f"model.py:{line} (finished)"
+    ]
+    result = found["accuracy"]["results"][0]
+    assert {row["line"] for row in result["attribution"]["by"]} == {f"model.py:{line} (finished)"}
+    assert ran["loss"] != 0
+    torch.manual_seed(0)
+    exact = sum(map(Fraction, torch.rand(3, dtype=torch.float64).tolist()))
+    assert result["largest_error"] == pytest.approx(abs(float(Fraction(ran["loss"]) - exact)), rel=1e-9)
 
 
 def test_an_unknown_reference_is_refused() -> None:
