@@ -259,7 +259,7 @@ def test_the_lines_of_a_finished_tensor_are_told() -> None:
     assert ran["loss"] != 0
     torch.manual_seed(0)
     exact = sum(map(Fraction, torch.rand(3, dtype=torch.float64).tolist()))
-    assert result["largest_error"] == pytest.approx(abs(float(Fraction(ran["loss"]) - exact)), rel=1e-9)
+    assert result["max_abs_error"] == pytest.approx(abs(float(Fraction(ran["loss"]) - exact)), rel=1e-9)
 
 
 def test_an_unknown_reference_is_refused() -> None:
