@@ -55,8 +55,10 @@ PAGES: dict[str, Page] = {
         "reads, or gives what a trained module judges beside other things, as a discriminator does; or it "
         "is called teacher, frozen, ema and so on. Such a name does not help where the result is only "
         "added to the loss, so that no gradient depends on it, nor most of them where trained weights are "
-        "applied to the result, as to a layer's output. A warning is given where the evidence is divided. "
-        "Layers of one stack are no copies of one another. requires_grad_(False) or --ignore-leaf says "
+        "applied to the result, as to a layer's output. A warning is given where the evidence is "
+        "divided, as where a step of a generator's adversary, of a critic or of a network that learns another one's "
+        "answer runs the very calls that a fault would run. Layers of one stack are no copies of one "
+        "another. requires_grad_(False) or --ignore-leaf says "
         "that a module is to stand still. A parameter that forward freezes and thaws again is taken for "
         "one that this pass is not to train.",
         "loss = torch.tensor([f(v) for v in values]).sum()",
@@ -85,7 +87,7 @@ PAGES: dict[str, Page] = {
     ),
     "GL104": Page(
         "a parameter or an input is not used",
-        "warning for parameters, info for inputs",
+        "warning for parameters; info for inputs, and for averages that the pass itself moves",
         "No recorded call reads the leaf, or nothing that was computed from it reaches what is "
         "differentiated, and a changed value does not change the output. Its gradient is None, which "
         "stands for 0. For a parameter that is often a forgotten layer, and DistributedDataParallel "

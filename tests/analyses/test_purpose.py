@@ -11,7 +11,7 @@ from tests.analyses.test_connectivity import PLAIN, Run
 def level(
     name: str, *, recorded: bool = True, join: str = "torch.sub", head: bool = False, elsewhere: bool = False,
     trained_input: bool = False, same_data: bool = False, average: bool = False, returned: bool = False,
-    fed_part: bool = False,
+    fed_part: bool = False, beside_input: bool = False,
 ) -> Finding:  # fmt: skip
     """A net whose weight is lost by a detach, or in a block, meets the result of a trained one of other shapes."""
     run = Run()
@@ -27,6 +27,8 @@ def level(
     else:
         cut = run.call("torch.nn.functional.linear", read, lost, made=PLAIN, grad=False)
     mine = run.call("torch.nn.functional.linear", x if same_data else other, kept)
+    if beside_input:
+        cut = run.call("torch.cat", read, cut, made=PLAIN)
     if head:
         cut = run.call("torch.nn.functional.linear", cut, last)
     mine = run.call("torch.mul", mine, run.call("torch.nn.functional.linear", mine, last) if elsewhere else mine)
@@ -81,7 +83,27 @@ def test_trained_weights_are_applied_to_features() -> None:
 
 def test_a_judge_of_other_things_as_well_is_a_discriminator() -> None:
     assert level("maker", recorded=False, head=True, elsewhere=True).level == "info"
-    assert level("maker", recorded=True, head=True, elsewhere=True).level == "error"
+    assert level("maker", recorded=True, head=True).level == "error"
+
+
+def test_where_a_fault_would_run_the_very_same_calls_it_is_a_warning() -> None:
+    made = level("maker", recorded=True, head=True, elsewhere=True)
+    assert made.level == "warning"
+    assert "if maker is meant to stand still, as a generator does in the discriminator's step" in made.fix
+
+    aim = level("net_b", same_data=True)
+    assert aim.level == "warning"
+    assert "as a network does whose answer another one learns to give" in aim.fix
+    assert level("net_b", same_data=True, join="torch.add").level == "error"
+    assert level("net_b", same_data=True, join="torch.mul").level == "error"  # not compared
+    assert level("net_b", same_data=True, trained_input=True).level == "error"
+
+    choice = level("net_b", recorded=False, head=True, beside_input=True)
+    assert choice.level == "warning"
+    assert "as an actor does whose choice a critic judges" in choice.fix
+    assert level("net_b", recorded=False, beside_input=True).level == "error"  # no trained weight judges it
+    assert level("net_b", head=True, beside_input=True).level == "error"  # detached
+    assert level("net_b", recorded=False, head=True, beside_input=True, trained_input=True).level == "error"
 
 
 def test_an_average_that_the_pass_itself_moves_needs_no_name() -> None:

@@ -239,3 +239,51 @@ def second_eye_begins_as_a_copy_of_the_first():
             return self.depth(both).square().mean()
 
     return Subject(Stereo(), [torch.randn(3, 6), torch.randn(3, 6)])
+
+
+# As a module that stands still by design would be run: what is right here, only the author knows
+
+
+@faulty("GL101", lost=("other.weight", "other.bias"), mechanism="a shared head, one tower detached", level="warning")
+def other_images_pass_the_same_projector_detached():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Linear(6, 4), nn.Linear(5, 4)
+            self.projector = nn.Linear(4, 3)
+
+        def forward(self, photo, sketch):
+            first = self.projector(self.one(photo))
+            second = self.projector(self.other(sketch).detach())  # <- fault
+            return F.cross_entropy(first @ second.T, torch.arange(len(photo)))
+
+    return Subject(Two(), [torch.randn(3, 6), torch.randn(3, 5)])
+
+
+@faulty("GL101", lost=("encoder.weight", "encoder.bias"), mechanism="a skip connection, a block", level="warning")
+def features_without_gradient_are_put_beside_their_pixels():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.Linear(5, 4)
+            self.head = nn.Linear(9, 1)
+
+        def forward(self, pixels, aim):
+            with torch.no_grad():  # <- near
+                features = self.encoder(pixels).tanh()  # <- fault
+            return F.mse_loss(self.head(torch.cat([pixels, features], 1)), aim)
+
+    return Subject(Skip(), [torch.randn(3, 5), torch.randn(3, 1)])
+
+
+@faulty("GL101", lost=("second.weight", "second.bias"), mechanism="two views, one detached", level="warning")
+def answers_to_the_same_data_are_to_agree_and_one_is_detached():
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = mlp(5, 8, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return F.mse_loss(self.first(x), self.second(x).detach())  # <- fault
+
+    return Subject(Views(), [torch.randn(4, 5)])

@@ -222,3 +222,84 @@ def critics_are_trained_while_the_actor_only_acts():
             return F.mse_loss(self.first(given).squeeze(1), aim) + F.mse_loss(self.second(given).squeeze(1), aim)
 
     return Subject(SoftCritic(), [torch.randn(3, 4), torch.randn(3, 2), torch.randn(3), torch.randn(3, 4)])
+
+
+@healthy(mechanism="twin", lost=names("g"), allowed=("GL101",), level="warning")
+def discriminator_judges_detached_images_of_a_network_without_a_telling_name():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.d = mlp(2, 8, 3), mlp(3, 8, 1)
+
+        def forward(self, real, z):
+            fake = self.g(z).detach()
+            return F.softplus(-self.d(real)).mean() + F.softplus(self.d(fake)).mean()
+
+    return Subject(Step(), [torch.randn(5, 3), torch.randn(5, 2)])
+
+
+@healthy(mechanism="twin", lost=names("fixed"), allowed=("GL101",), level="warning")
+def network_that_is_never_trained_is_predicted_and_the_error_is_a_bonus():
+    class Curious(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fixed, self.guess = mlp(4, 16, 6), mlp(4, 8, 6)
+            self.policy = nn.Linear(4, 3)
+
+        def forward(self, state, action):
+            want = self.fixed(state).detach()
+            surprise = (self.guess(state) - want).square().mean(-1)
+            bonus = surprise.detach()
+            chosen = self.policy(state).log_softmax(-1).gather(1, action[:, None])[:, 0]
+            return surprise.mean() - (chosen * (bonus - bonus.mean())).mean()
+
+    return Subject(Curious(), [torch.randn(6, 4), torch.randint(3, (6,))])
+
+
+@healthy(mechanism="twin", lost=names("mu"), allowed=("GL101",), level="warning")
+def critic_aims_at_its_own_value_of_the_next_choice():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu, self.q = mlp(3, 8, 2), mlp(5, 8, 1)
+
+        def forward(self, state, action, reward, following):
+            with torch.no_grad():
+                choice = self.mu(following)
+                aim = reward + 0.9 * self.q(torch.cat([following, choice], -1))
+            return F.mse_loss(self.q(torch.cat([state, action], -1)), aim)
+
+    return Subject(Step(), [torch.randn(5, 3), torch.rand(5, 2), torch.randn(5, 1), torch.randn(5, 3)])
+
+
+@healthy(mechanism="twin", lost=names("chooser"), allowed=("GL101",), level="warning")
+def critic_learns_the_value_of_what_a_network_would_do():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.chooser, self.q = mlp(3, 8, 2), mlp(5, 8, 1)
+
+        def forward(self, state, gain):
+            with torch.no_grad():
+                choice = self.chooser(state)
+            return F.mse_loss(self.q(torch.cat([state, choice], -1)), gain)
+
+    return Subject(Step(), [torch.randn(5, 3), torch.randn(5, 1)])
+
+
+@healthy(mechanism="twin", lost=names("smooth"), allowed=("GL104",))
+def average_is_moved_in_the_pass_and_used_elsewhere():
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(2, 8, 2)
+            self.smooth = copy.deepcopy(self.net)
+
+        def forward(self, x, noise):
+            loss = F.mse_loss(self.net(x + noise), noise)
+            with torch.no_grad():
+                for mean, new in zip(self.smooth.parameters(), self.net.parameters(), strict=True):
+                    mean.lerp_(new, 0.01)
+            return loss
+
+    return Subject(Averaged(), [torch.randn(5, 2), torch.randn(5, 2)])

@@ -32,7 +32,8 @@ class Case:
         zero: wanted leaves whose gradient is zero throughout because of the fault.
         near: lines that one may point at with equal right: the head of the block around `line`, or the
             other half of a fault in two places.
-        level: of the finding, where it is another one than the code's own.
+        level: of the finding, where it is another one than the code's own. Of a sound program "warning" where a
+            fault would have run the very same calls: nothing more serious may be raised.
     """
 
     name: str
@@ -81,12 +82,15 @@ def faulty(
     return enter
 
 
-def healthy(mechanism: str = "", allowed: Collection[str] = (), lost: Collection[str] = ()) -> Callable[[Build], Build]:
+def healthy(
+    mechanism: str = "", allowed: Collection[str] = (), lost: Collection[str] = (), level: str = ""
+) -> Callable[[Build], Build]:
     """Enters a sound program; `lost` names the leaves of a twin that is meant to stand still."""
 
     def enter(function: Build) -> Build:
         build = _from_seed(function)
-        HEALTHY.append(Case(function.__name__, build, None, frozenset(lost), None, mechanism, frozenset(allowed)))
+        lost_leaves, codes = frozenset(lost), frozenset(allowed)
+        HEALTHY.append(Case(function.__name__, build, None, lost_leaves, None, mechanism, codes, level=level))
         return build
 
     return enter

@@ -31,6 +31,10 @@ _STILL = re.compile(r"(?i:teacher|frozen|pretrained)")
 _WRAPPED = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
 
 _SURE, _UNSURE, _AMISS = "info", "warning", "error"
+# What stands still so by design, where a fault would have run the very same calls.
+_GENERATOR = "as a generator does in the discriminator's step"
+_AIM = "as a network does whose answer another one learns to give"
+_ACTOR = "as an actor does whose choice a critic judges"
 
 
 class Still(NamedTuple):
@@ -39,7 +43,8 @@ class Still(NamedTuple):
     `alike` names those of them whose values are nearly those of the modules that they follow; `level` is that of the
     finding: error where what was run contradicts that they stand still by design. `hinted` says whether anything
     besides speaks for it: a name, or that they were run as a whole without gradients. `first` is the first of them
-    as the model spells it, with the words that wrappers put in.
+    as the model spells it, with the words that wrappers put in. `like` names what would rightly run the very same
+    calls, where that is all that speaks for them.
     """
 
     modules: tuple[str, ...]
@@ -48,6 +53,7 @@ class Still(NamedTuple):
     level: str
     hinted: bool
     first: str
+    like: str = ""
 
 
 def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], purpose: Purpose) -> Still | None:
@@ -63,7 +69,7 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
     found: dict[str, str] = {}
     levels: dict[str, str] = {}
     near: set[str] = set()
-    first = ""
+    first = like = ""
     for spelt in lost:
         name = _WRAPPED.sub("", spelt)
         if name not in modules.leaves:
@@ -79,9 +85,12 @@ def standing_still(facts: Facts, lost: Iterable[str], updated: Collection[str], 
             found[head] = leader
             near |= {head} if alike else set()
         levels[head] = _level(head, bool(leader), alike, name in following, judged, purpose)
+        if levels[head] == _AMISS and not leader:
+            like = like or _like(purpose)
+            levels[head] = _UNSURE if like else _AMISS
     level = max(levels.values(), key=(_SURE, _UNSURE, _AMISS).index)
     hinted = purpose.unrecorded or any(_FOLLOWERS.search(head) for head in levels)
-    return Still(tuple(levels), found, frozenset(near), level, hinted, first)
+    return Still(tuple(levels), found, frozenset(near), level, hinted, first, like if level == _UNSURE else "")
 
 
 def _spelt(name: str, head: str) -> str:
@@ -126,6 +135,19 @@ def _level(head: str, has_leader: bool, alike: bool, updated: bool, judged: bool
     # A teacher's answer is compared with the student's, and not added to it as a part of one answer.
     aim = purpose.same_data and not purpose.part
     return _SURE if whole and (_FOLLOWERS.search(word) or aim or judged) else _AMISS
+
+
+def _like(purpose: Purpose) -> str:
+    """For what the calls would be right that cut off a module which nothing else speaks for; "" if for nothing."""
+    if purpose.idle:
+        return ""
+    if purpose.unrecorded:
+        return _ACTOR if purpose.with_input else ""
+    if not purpose.apart:
+        return ""
+    if purpose.feature:
+        return _GENERATOR if purpose.shared else ""
+    return _AIM if purpose.same_data and purpose.compared else ""
 
 
 def _is_follower(modules: Modules, name: str, following: Collection[str]) -> bool:

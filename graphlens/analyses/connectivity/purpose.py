@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import DETACHING
-from graphlens.analyses.connectivity.twins import updated_leaves
+from graphlens.analyses.connectivity.twins import is_fed, updated_leaves
 from graphlens.analyses.lineage import values_read
 from graphlens.flow import REQUIRES_GRAD, SWITCHES, UNSEEN, Step
 
@@ -23,6 +23,19 @@ _LINEAR = frozenset(
     for name in ("sum", "mean", "mul", "div", "neg", "reshape", "view", "squeeze", "unsqueeze", "flatten", "clone",
                  "__mul__", "__rmul__", "__imul__", "__truediv__", "__itruediv__", "__neg__", "__getitem__", "__rsub__",
                  "__sub__", "sub")
+)  # fmt: skip
+_SIDE_BY_SIDE = frozenset(f"torch.{name}" for name in ("cat", "concat", "concatenate", "hstack", "column_stack"))
+# They say how far two tensors are from each other.
+_COMPARE = frozenset(
+    f"{owner}.{name}"
+    for owner, names in (
+        ("torch", ("sub", "subtract", "dist", "cdist", "cosine_similarity", "pairwise_distance")),
+        ("Tensor", ("sub", "sub_", "subtract", "dist", "__sub__", "__rsub__", "__isub__")),
+        ("torch.nn.functional", ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "cross_entropy",
+                                 "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity",
+                                 "pairwise_distance")),
+    )
+    for name in names
 )  # fmt: skip
 _CUT, _JOINED = 1, 2  # what depends on the cut value alone, and together with something that is trained
 _MOST_DATA = 64  # tensors of data that are told apart
@@ -43,6 +56,9 @@ class Purpose(NamedTuple):
         apart: nothing that is trained loses a path here.
         same_data: a module that is trained reads the same data.
         through: leaves without a gradient that are applied to it, as a target critic judges an actor's choice.
+        compared: it is first held against something that is trained.
+        with_input: it is put beside the very data that it was made of, and trained weights are applied to both, as a
+            critic judges a choice together with the state. Nothing that is trained had a part in it so far.
     """
 
     idle: bool
@@ -53,13 +69,16 @@ class Purpose(NamedTuple):
     apart: bool
     same_data: bool
     through: frozenset[str]
+    compared: bool
+    with_input: bool
 
 
 class _Sums(NamedTuple):
-    """Whether a value is `only` added to others, all the way; and whether it is at `first`."""
+    """Whether a value is `only` added to others, all the way; whether it is at `first`; and whether it is compared."""
 
     only: bool
     first: bool
+    compared: bool
 
 
 class Purposes:
@@ -89,6 +108,7 @@ class Purposes:
         for number in cut:
             for value in values_read(self._steps[number]):
                 own_data |= self._data[value]
+        weighed = bool(weights) or not through.isdisjoint(self._weights)
         return Purpose(
             sums.only and reaches and not elsewhere,
             sums.first,
@@ -98,7 +118,27 @@ class Purposes:
             apart,
             bool(own_data & data),
             frozenset(leaf.name for leaf in self._facts.lost if leaf.value in through and leaf.value not in lost),
+            sums.compared,
+            weighed and self._is_beside(spoilt, own_data),
         )
+
+    def _is_beside(self, spoilt: bytearray, data: int) -> bool:
+        """Whether what depends on the cut value is put beside some of this data, and nothing trained is in either."""
+        carried, trained = self._facts.lineage.carried, self._trained
+        for step in self._steps:
+            if step.function not in _SIDE_BY_SIDE or any(carried[value] & trained for value in step.inputs):
+                continue
+            if any(map(spoilt.__getitem__, step.inputs)):
+                others = [value for value in step.inputs if not spoilt[value]]
+                if any(self._data[value] & data for value in others):
+                    return True
+        return False
+
+    @cached_property
+    def _trained(self) -> int:
+        """The leaves that receive a gradient, as a mask."""
+        fed = {leaf.name for leaf in self._facts.wanted if is_fed(leaf)}
+        return sum(1 << bit for bit, name in enumerate(self._facts.lineage.names) if name in fed)
 
     def _followed(self, cut: Sequence[int]) -> tuple[bytearray, set[int], _Sums, set[int]]:
         """What depends on the cut value, the weights that are applied to it, how it is added, and what is read too."""
@@ -106,7 +146,7 @@ class Purposes:
         cutting = set(cut)
         weights: set[int] = set()
         beside: set[int] = set()
-        only, first = True, False
+        only, first, compared = True, False, False
         for number in range(cut[0], len(self._steps)):
             step = self._steps[number]
             made = [value for value in step.outputs if value not in step.inputs]
@@ -122,10 +162,12 @@ class Purposes:
             if joined:
                 weights.update(self._weights[value] for value in reads if value in self._weights)
                 only &= _only_adds(step, reads)
-                first |= step.function in _SUMS and any(spoilt[value] == _CUT for value in reads)
+                met = any(spoilt[value] == _CUT for value in reads)
+                first |= met and step.function in _SUMS
+                compared |= met and step.function in _COMPARE
             for value in made:
                 spoilt[value] = _JOINED if joined else _CUT
-        return spoilt, weights, _Sums(only, first), beside
+        return spoilt, weights, _Sums(only, first, compared), beside
 
     def _applied_to_others(self, spoilt: bytearray, weights: Collection[int]) -> tuple[bool, int]:
         """Whether each weight is applied to something else too; and the data that trained weights are applied to."""
