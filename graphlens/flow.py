@@ -23,6 +23,10 @@ UNSEEN = 16  # its making was not recorded: it existed before, or torch does not
 GRAD = "torch.enable_grad"
 NO_GRAD = "torch.no_grad"
 CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+SAMPLE = "torch.distributions.Distribution.sample"
+BLOCKS = (NO_GRAD, CHECKPOINT, SAMPLE)
+# The name of `.data` where copy.deepcopy of a parameter calls it.
+COPY = "torch.nn.Parameter.__deepcopy__"
 # Those of steps by which a leaf begins or ceases to require a gradient.
 SWITCHES = ("Tensor.requires_grad =", "Tensor.requires_grad_")
 

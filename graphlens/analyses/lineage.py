@@ -118,6 +118,31 @@ class Lineage:
             if lost:
                 yield Cut(number, lost)
 
+    def last_cuts(self, ends: Iterable[int]) -> dict[int, int]:
+        """Per cutting step the leaves whose value goes on to an end past no other cut of theirs.
+
+        It is these that must be mended. Where a policy's draw is read by a log-probability that loses its gradient
+        later, for instance, the draw loses one as well, and is right.
+        """
+        last = {cut.step: cut.lost for cut in self.cuts()}
+        free = [0] * len(self.flow.values)  # the leaves that can go from the value to an end past no cut of theirs
+        for value in ends:
+            free[value] = -1
+        for number in range(len(self.flow.steps) - 1, -1, -1):
+            step = self.flow.steps[number]
+            if _is_pairwise(step):
+                for value, made in zip(step.inputs, step.outputs, strict=True):
+                    free[value] |= free[made]
+                continue
+            on = 0
+            for value in step.outputs:
+                on |= free[value]
+            if number in last:
+                on, last[number] = on & ~last[number], on & last[number]
+            for value in (*values_read(step), *step.written):
+                free[value] |= on
+        return last
+
     def entering(self, number: int) -> int:
         """The leaves that the inputs of a step are connected to through autograd."""
         mask = 0

@@ -20,7 +20,7 @@ from graphlens.capture.module_calls import ModuleStack
 from graphlens.capture.sites import is_outside
 from graphlens.capture.switches import Switch, Switches, who_switches
 from graphlens.capture.values import Values, storage_of
-from graphlens.flow import GRAD, NO_GRAD, Step
+from graphlens.flow import COPY, GRAD, NO_GRAD, Step
 
 if TYPE_CHECKING:
     from graphlens.capture.record import Recorder
@@ -125,6 +125,8 @@ class Lane(TorchFunctionMode):
             if not done and end == first:
                 return made
             outputs = tuple(found)
+            if name == "Tensor.data" and _frame(1).f_code.co_name == "__deepcopy__":
+                name = COPY
             if name == _TRUTH and _is_guard(_frame(1)):
                 return made
         frame = _frame(1)
@@ -144,7 +146,7 @@ class Lane(TorchFunctionMode):
                 recorder.probed.append(recorder.probe(args, kwargs, made))
         if recorder.replace is not None:
             with torch._C.DisableTorchFunction():
-                return recorder.replace(facts[0], source, made)
+                return recorder.replace(name, source, made)
         return made
 
     def _effect(

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import torch
 
-from graphlens.flow import CHECKPOINT, NO_GRAD
+from graphlens.flow import CHECKPOINT, NO_GRAD, SAMPLE
 
 _FOLDER = Path(torch.__file__).parent
 _BLOCKS = str(_FOLDER / "autograd" / "grad_mode.py")
 _CHECKPOINT = str(_FOLDER / "utils" / "checkpoint.py")
+_DISTRIBUTIONS = str(_FOLDER / "distributions" / "")
 _DECORATORS = str(_FOLDER / "utils" / "_contextlib.py")
 _FRAMES = 6  # between torch's switch and who asked for it
 
@@ -67,6 +68,8 @@ def who_switches(frame: FrameType | None) -> tuple[str, CodeType | None, bool]:
         leaving |= file == _BLOCKS and frame.f_code.co_name == "__exit__"
         if file == _CHECKPOINT:
             return CHECKPOINT, None, leaving
+        if frame.f_code.co_name == "sample" and file.startswith(_DISTRIBUTIONS):
+            return SAMPLE, None, leaving
         if file == _DECORATORS and "func" in frame.f_locals:
             return NO_GRAD, getattr(inspect.unwrap(frame.f_locals["func"]), "__code__", None), leaving
         frame = frame.f_back

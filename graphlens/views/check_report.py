@@ -130,7 +130,7 @@ def _evidence(finding: Finding) -> Iterator[str]:
     """The parts of the evidence that the claim does not say already, as sentences."""
     evidence = finding.evidence
     names = evidence.get("still_connected_by_other_paths")
-    if isinstance(names, list) and names:
+    if isinstance(names, list) and names and not evidence.get("derivative_is_0"):
         one = len(names) == 1
         yield (
             f"{_names(names)} {'loses' if one else 'lose'} a path here too, and {'receives' if one else 'receive'} "

@@ -243,13 +243,14 @@ def cut_by(function: str, made: int = PLAIN, *, grad: bool = True, text: str = "
         ("torch.nn.Parameter", GRAD | LEAF, "torch.nn.Parameter() makes a new parameter", "into the module's constr"),
         ("Tensor.detach", PLAIN, ".detach() cuts its result from the graph", "leave out .detach()"),
         ("Tensor.data", PLAIN, ".data cuts its result", "instead of its .data"),
-        ("Tensor.requires_grad_", PLAIN, ".requires_grad_() cuts", "leave out requires_grad_(False)"),
+        ("Tensor.requires_grad_", PLAIN, ".requires_grad_() switches gradients off", "leave out requires_grad_(False)"),
         ("Tensor.item", PYTHON, ".item() hands the value to Python", "for logging only"),
         ("Tensor.tolist", PYTHON, ".tolist() hands the value to Python", "for logging only"),
         ("Tensor.numpy", PYTHON, ".numpy() hands the value to Python", "for logging only"),
         ("Tensor.__float__", PYTHON, "float() hands the value to Python", "leave out float()"),
         ("my.own.reader", PYTHON, "my.own.reader() hands the value to Python", "for logging only"),
         ("Tensor.__deepcopy__", PLAIN, "copy.deepcopy() copies", "use .clone()"),
+        ("torch.nn.Parameter.__deepcopy__", PLAIN, "copy.deepcopy() copies", "call the module itself"),
         ("Tensor.long", WHOLE, ".long() to an integer or boolean dtype has a result that can carry", "floating-point"),
         ("Tensor.to", WHOLE, ".to() to an integer or boolean dtype", "keep a floating-point dtype"),
         ("Tensor.__gt__", WHOLE, "the comparison .__gt__() has a boolean result", "sigmoid((a - b) / temperature)"),
@@ -267,9 +268,13 @@ def test_each_mechanism_is_called_by_its_name(function: str, made: int, words: s
     assert finding.claim.endswith(".")
     assert fix in finding.fix
     assert finding.where == Place(line(2), "y = f(h)", "(Net)")
-    evidence = {"lost": ["w"], "still_connected_by_other_paths": ["x"], "calls": 1, "function": function}
+    evidence: dict[str, object] = {
+        "lost": ["w"], "still_connected_by_other_paths": ["x"], "calls": 1, "function": function,
+    }  # fmt: skip
     if made == PYTHON:
         evidence["comes_back_at"] = [f"torch.add() at {line(3)}"]
+    if made == WHOLE:
+        evidence["derivative_is_0"] = True
     assert finding.evidence == evidence
 
 
@@ -294,6 +299,59 @@ def test_a_block_without_gradients_and_where_it_was_opened() -> None:
     plain = cut_by("torch.exp", grad=False)
     assert plain.claim.startswith("w receives no gradient: a block without gradients computes")
     assert "block" not in plain.evidence
+
+
+def test_another_cut_inside_a_block_is_told_with_the_block() -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    run.call("torch.no_grad", made=(), line=10)
+    y = run.call("Tensor.data", w, made=PLAIN, grad=False, line=20)
+    run.call("torch.enable_grad", made=(), line=30)
+    end = run.call("torch.mul", y, x, line=31)
+    found = only(run.seen(end, graph=run.graph(("MulBackward0", ["x"]))), "GL101")
+
+    assert found.claim == "w receives no gradient: .data cuts its result from the graph."
+    assert found.fix == (
+        "use the tensor itself instead of its .data; and move this line out of the block without gradients (opened "
+        f"at {line(10)})"
+    )
+
+
+@pytest.mark.parametrize(("opened", "words"), [(20, "sample() of a distribution draws"), (19, "a block")])
+def test_a_distribution_is_sampled(opened: int, words: str) -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    run.call("torch.distributions.Distribution.sample", made=(), line=opened)
+    y = run.call("torch.normal", w, made=PLAIN, grad=False, line=20)
+    run.call("torch.enable_grad", made=(), line=20)
+    end = run.call("torch.mul", y, x, line=31)
+    found = only(run.seen(end, graph=run.graph(("MulBackward0", ["x"]))), "GL101")
+
+    assert found.claim.startswith(f"w receives no gradient: {words}")
+    assert ("rsample()" in found.fix) == (opened == 20)
+
+
+def test_what_goes_on_to_another_cut_alone_is_right() -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    drawn = run.call("torch.multinomial", w, made=WHOLE)
+    score = run.call("torch.gather", w, drawn)
+    number = run.call("Tensor.item", score, made=PYTHON)
+    again = run.call("torch.tensor", number, made=PLAIN)
+    found = run.seen(run.call("torch.mul", again, x), graph=run.graph(("MulBackward0", ["x"])))
+
+    assert only(found, "GL101").where.source == line(3)
+
+
+def test_of_two_ways_each_cut_is_told() -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    one = run.call("Tensor.detach", w, made=PLAIN)
+    two = run.call("torch.round", run.call("Tensor.data", w, made=PLAIN), made=PLAIN)
+    end = run.call("torch.mul", run.call("torch.add", one, two, made=PLAIN), x)
+    found = run.seen(end, graph=run.graph(("MulBackward0", ["x"])))
+
+    assert [finding.where.source for finding in found.findings] == [line(1), line(2)]
 
 
 def test_a_cut_that_no_leaf_is_lost_by_is_not_mentioned() -> None:
@@ -333,6 +391,33 @@ def through_python(**facts: Any) -> Connectivity:
     end = run.call("torch.mul", back, x)
     run.call("torch.tensor", made=PLAIN)  # reaches nothing
     return run.seen(end, graph=run.graph(("MulBackward0", ["x"])), **facts)
+
+
+def test_a_whole_number_is_named_by_the_call_that_made_it() -> None:
+    run = Run()
+    w, x = run.leaf("w", "none"), run.leaf("x")
+    corner = run.call("Tensor.int", w, made=WHOLE)
+    run.call("Tensor.tolist", corner, made=PYTHON)
+    run.call("torch.argmax", w, made=WHOLE)  # which Python does not read
+    part = run.call("Tensor.__getitem__", x)
+    found = run.seen(part, graph=run.graph(("SliceBackward0", ["x"])), diagnosed=True, dependence={"w": {"loss": [0]}})
+
+    assert only(found, "GL101").where.source == line(1)
+
+
+def test_an_average_that_is_moved_in_the_pass_and_used_elsewhere_is_information() -> None:
+    run = Run()
+    w, mean, x = run.leaf("w"), run.leaf("mean", "none"), run.leaf("x", role="input")
+    run.call("Tensor.lerp_", mean, w, made=GRAD | LEAF, grad=False, written=(mean,))
+    end = run.call("torch.mul", w, x)
+    found = run.seen(end, graph=run.graph(("MulBackward0", ["w"])), diagnosed=True, dependence={"mean": {}})
+
+    assert [finding.level for finding in found.findings] == ["info"]
+    assert only(found, "GL104").claim == (
+        "The parameter mean is written over with values of trained ones, and nothing that was computed from it "
+        "reaches what is differentiated."
+    )
+    assert only(found, "GL104").fix.startswith("nothing, if it is an average or a copy that is used elsewhere; else")
 
 
 def test_what_went_through_python_is_told_where_runs_prove_it() -> None:
@@ -727,7 +812,7 @@ def flat_case(
 
 
 @pytest.mark.parametrize("op", ["RoundBackward0", "RoundBackward1", "SignBackward0", "FloorBackward0", "CeilBackward0",
-                                "TruncBackward0", "BernoulliBackward0", "FloorDivideBackward0"])  # fmt: skip
+                                "TruncBackward0", "FloorDivideBackward0"])  # fmt: skip
 def test_gradients_that_are_zero_by_the_ops_nature(op: str) -> None:
     found = flat_case(("MulBackward0", ["w", "v"]), (op, [0]), ("ExpBackward0", [1]))
     finding = only(found, "GL105")
@@ -740,6 +825,21 @@ def test_gradients_that_are_zero_by_the_ops_nature(op: str) -> None:
     assert finding.where == Place(line(2), "", "(Net)", (3,))
     assert finding.evidence == {"leaves": ["w", "v"], "ops": [op]}
     assert set(verdicts(found).values()) == {ZERO}
+
+
+@pytest.mark.parametrize(
+    ("op", "fix"),
+    [
+        ("BernoulliBackward0", "RelaxedBernoulli"),
+        ("NormalBackward3", "mean + std * torch.randn_like(mean)"),
+        ("PoissonBackward0", "the log-probability of what was drawn"),
+    ],
+)
+def test_a_draw_has_the_derivative_that_torch_gives_it(op: str, fix: str) -> None:
+    finding = only(flat_case(("MulBackward0", ["w", "v"]), (op, [0]), ("ExpBackward0", [1])), "GL105")
+
+    assert f"{op}, whose derivative torch sets to 0, as that of every draw." in finding.claim
+    assert fix in finding.fix
 
 
 def test_one_path_around_the_flat_op_is_enough() -> None:

@@ -41,6 +41,25 @@ def test_a_detach_cuts_what_goes_on() -> None:
     assert cuts(found) == [(1, ("w", "x"))]
 
 
+def test_the_last_cuts_are_those_that_must_be_mended() -> None:
+    # w (0) → draw (1); w, draw → score (2) → number (3); w → copy (4); number + copy → end (5)
+    found = lineage(
+        [
+            step("torch.multinomial", (0,), (1,)),
+            step("torch.gather", (0, 1), (2,)),
+            step("Tensor.item", (2,), (3,)),
+            step("Tensor.detach", (0,), (4,)),
+            step("torch.add", (3, 4), (5,)),
+        ],
+        [GRAD | LEAF, 0, GRAD, PYTHON, PLAIN, PLAIN],
+        {"w": 0},
+        5,
+    )
+
+    assert [step for step, _ in cuts(found)] == [0, 2, 3]
+    assert found.last_cuts([5]) == {0: 0, 2: 1, 3: 1}
+
+
 def test_what_goes_nowhere_is_no_cut() -> None:
     found = lineage(
         [step("torch.exp", (0,), (1,)), step("Tensor.item", (1,), (2,))], [GRAD | LEAF, GRAD, PLAIN], {"w": 0}, 1
@@ -221,6 +240,31 @@ def writing_flows(draw: st.DrawFn) -> tuple[list[Step], list[int], dict[str, int
                 kinds.append(GRAD | LEAF)
             flags.append(draw(st.sampled_from(kinds)))
     return steps, flags, {f"w{k}": k for k in range(leaves)}, draw(st.integers(0, len(flags) - 1))
+
+
+@given(writing_flows())
+def test_a_last_cut_has_a_way_to_an_end_past_no_other_cut(
+    case: tuple[list[Step], list[int], dict[str, int], int],
+) -> None:
+    steps, flags, leaves, end = case
+    found = lineage(steps, flags, leaves, end)
+    known = {cut.step: cut.lost for cut in found.cuts()}
+    last = found.last_cuts([end])
+
+    assert last.keys() == known.keys()
+    for bit in range(len(leaves)):
+        free = nx.DiGraph()
+        free.add_nodes_from(range(len(flags)))
+        for number, s in enumerate(steps):
+            if known.get(number, 0) >> bit & 1:
+                continue
+            reads = {"torch.zeros_like": (), "Tensor.expand_as": s.inputs[:1] if len(s.inputs) == 2 else s.inputs}
+            for value in (*reads.get(s.function, s.inputs), *s.written):
+                free.add_edges_from((value, made) for made in s.outputs)
+        ways = {end, *nx.ancestors(free, end)}
+        for number, lost in known.items():
+            on = any(value in ways for value in steps[number].outputs)
+            assert (last[number] >> bit & 1) == (on and lost >> bit & 1)
 
 
 @given(writing_flows())

@@ -831,3 +831,5 @@ def test_a_storage_that_is_set_is_recorded_but_not_inside_another_call() -> None
 
     recorder = recorded(lambda x: copy.deepcopy(x) * 2, source)
     assert [step.function for step in recorder.steps] == ["Tensor.__deepcopy__", "Tensor.mul"]
+    recorder = recorded(lambda x: copy.deepcopy(torch.nn.Parameter(x)), source)
+    assert recorder.steps[1].function == "torch.nn.Parameter.__deepcopy__"

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphlens.capture.record import Recorder
 from graphlens.capture.switches import Switch, Switches
-from graphlens.flow import CHECKPOINT, GRAD, NO_GRAD
+from graphlens.flow import BLOCKS, CHECKPOINT, GRAD, NO_GRAD, SAMPLE
 
 
 def states(run: Callable[[], object]) -> list[tuple[str, str]]:
@@ -21,8 +21,12 @@ def states(run: Callable[[], object]) -> list[tuple[str, str]]:
     with recorder:
         run()
     sources = recorder.sites.sources()
-    steps = [step for step in recorder.steps if step.function in (GRAD, NO_GRAD, CHECKPOINT)]
+    steps = [step for step in recorder.steps if step.function in (GRAD, *BLOCKS)]
     return [(step.function, "" if step.source is None else sources[step.source].text) for step in steps]
+
+
+def sampled() -> None:
+    torch.distributions.Normal(torch.zeros(2), torch.ones(2)).sample()
 
 
 def block_in_a_block() -> None:
@@ -118,6 +122,12 @@ def test_inference_mode_is_a_block() -> None:
 def test_what_switches_unseen_leaves_nothing_behind() -> None:
     assert states(block_after_a_function)[-2:] == [(NO_GRAD, OFF), ON]
     assert (CHECKPOINT, "checkpoint(torch.exp, torch.ones(2), use_reentrant=True)") in states(reentrant)
+
+
+def test_a_distribution_that_is_sampled_is_told_apart_from_a_block() -> None:
+    seen = states(sampled)
+
+    assert seen == [(SAMPLE, "torch.distributions.Normal(torch.zeros(2), torch.ones(2)).sample()"), ON]
 
 
 def test_a_block_that_was_never_left() -> None:

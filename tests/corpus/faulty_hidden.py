@@ -365,3 +365,59 @@ def softmax_is_spelt_out_and_overflows():
             return self.head(p).mean()
 
     return Subject(Spelt(), [torch.randn(3, 4)])
+
+
+@faulty("GL101", lost=("place.weight", "place.bias"), mechanism="a cast, then a list")
+def crop_is_cut_out_at_whole_numbers():
+    class Glimpse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place, self.judge = nn.Linear(36, 2), nn.Linear(9, 2)
+
+        def forward(self, images):
+            corners = torch.sigmoid(self.place(images.flatten(1))) * 3
+            crops = []
+            for image, corner in zip(images, corners, strict=True):
+                top, left = corner.int().tolist()  # <- fault
+                crops.append(image[top : top + 3, left : left + 3].reshape(-1))
+            return self.judge(torch.stack(crops)).logsumexp(-1).mean()
+
+    return Subject(Glimpse(), [torch.randn(2, 6, 6)])
+
+
+@faulty("GL101", lost=("model.weight", "model.bias"), mechanism="a loss in NumPy", allowed=("GL102", "GL106"))
+def images_go_to_numpy_and_come_back_as_a_loss():
+    class Task(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, noisy, clean):
+            image = self.model(noisy).cpu().detach().numpy()  # <- fault
+            error = ((image - clean.numpy()) ** 2).mean(axis=(1, 2, 3))
+            return torch.from_numpy(error).mean().requires_grad_()
+
+    return Subject(Task(), [torch.randn(2, 1, 5, 5), torch.randn(2, 1, 5, 5)])
+
+
+@faulty("GL101", lost=("policy.weight", "policy.bias"), mechanism="item of a log-probability",
+        allowed=("GL102", "GL103", "GL106"))  # fmt: skip
+def log_probabilities_are_remembered_as_numbers():
+    class Agent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy = nn.Linear(4, 2)
+
+        def act(self, state):
+            choice = torch.distributions.Categorical(logits=self.policy(state))
+            action = choice.sample()
+            self.memory.append(choice.log_prob(action).item())  # <- fault
+
+        def forward(self, states, returns):
+            self.memory = []
+            for state in states:
+                self.act(state)
+            remembered = torch.tensor(self.memory, requires_grad=True)
+            return -(remembered * returns).mean()
+
+    return Subject(Agent(), [torch.randn(4, 4), torch.randn(4)])

@@ -122,6 +122,9 @@ def test_one_leaf_among_others_loses_a_path() -> None:
     finding = Finding("GL101", "error", "a", evidence={"still_connected_by_other_paths": ["x"]})
 
     assert "x loses a path here too, and receives a gradient by another" in findings_text([finding])
+    # A path whose derivative is 0 takes nothing from the gradient.
+    flat = Finding("GL101", "error", "a", evidence={**finding.evidence, "derivative_is_0": True})
+    assert "loses a path" not in findings_text([flat])
 
 
 def test_many_names_are_cut_short() -> None:

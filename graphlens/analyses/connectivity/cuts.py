@@ -7,11 +7,21 @@ from collections.abc import Collection, Sequence
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.followers import Still, standing_still, thawing
-from graphlens.analyses.connectivity.mechanisms import BLOCK, DECORATED, FROM_PYTHON, REENTRANT, shown
+from graphlens.analyses.connectivity.mechanisms import (
+    BLOCK,
+    CUTS_BY_NAME,
+    DECORATED,
+    FROM_PYTHON,
+    REENTRANT,
+    SAMPLED,
+    TORCH_ALL_THE_WAY,
+    Mechanism,
+    shown,
+)
 from graphlens.analyses.connectivity.purpose import Purposes
 from graphlens.analyses.connectivity.scenes import Scene, seen_scenes, unexplained, unseen_scenes
 from graphlens.analyses.findings import Finding, Place, listed, receive
-from graphlens.flow import CHECKPOINT, GRAD, PYTHON, UNSEEN, Step
+from graphlens.flow import CHECKPOINT, GRAD, PYTHON, SAMPLE, UNSEEN, Step
 from graphlens.observation import LeafFact
 
 
@@ -139,33 +149,26 @@ def _finding(facts: Facts, scene: Scene, purposes: Purposes, *, measured: bool =
     lost, kept = lineage.leaves(scene.lost), lineage.leaves(scene.kept)
     openings = [_opening(facts, number) for number in scene.steps] if not steps[scene.steps[0]].grad else []
     opening = next(filter(None, openings), None)
-    mechanism, calls = scene.mechanism, len(scene.steps)
-    if opening is None:
-        through = f"{mechanism.name} (called {calls:,} times)" if calls > 1 else mechanism.name
-    else:
-        block = facts.place(opening)
-        decorated = block.text.startswith("@")
-        if mechanism.says_so and opening.function == CHECKPOINT:
-            mechanism = REENTRANT
-        elif mechanism.name == BLOCK and decorated:
-            mechanism = DECORATED
-        inside = f"; {calls:,} calls in it" if calls > 1 else ""
-        through = f"{mechanism.name} ({'decorated' if decorated else 'opened'} at {block.source}{inside})"
+    mechanism, through = _told(facts, scene, opening)
     doubt = "" if measured else f"; {_not_measured(facts)}"
     claim = f"{receive(lost)} no gradient: {through} {mechanism.what}{doubt}."
     evidence: dict[str, object] = {
         "lost": list(lost),
         "still_connected_by_other_paths": list(kept),
-        "calls": calls,
+        "calls": len(scene.steps),
         "function": steps[scene.steps[0]].function,
     }
+    if mechanism.flat:
+        evidence["derivative_is_0"] = True
     if opening is not None:
         evidence["block"] = facts.place(opening).source
     returns = _return_places(facts, scene)
     if returns:
         evidence["comes_back_at"] = returns
     evidence.update(_changes(facts, lost))
-    level, fix = "error", mechanism.fix
+    level, fix = "error", TORCH_ALL_THE_WAY if returns and mechanism.name in CUTS_BY_NAME else mechanism.fix
+    if opening is not None and scene.mechanism.name != BLOCK:
+        fix += f"; and move this line out of the block without gradients (opened at {facts.place(opening).source})"
     thawed = thawing(facts, scene.steps)
     still = _still(facts, scene, lost, purposes) if mechanism.says_so else None
     if thawed is not None:
@@ -177,6 +180,20 @@ def _finding(facts: Facts, scene: Scene, purposes: Purposes, *, measured: bool =
             evidence["follows"] = dict(still.follows)
         fix = _unless(still, fix)
     return Finding("GL101", level, claim, scene.place, evidence, fix)
+
+
+def _told(facts: Facts, scene: Scene, opening: Step | None) -> tuple[Mechanism, str]:
+    """By what a scene's values leave the graph, and how it is called; `opening` switched gradients off."""
+    mechanism, calls = scene.mechanism, len(scene.steps)
+    if opening is None or mechanism.name != BLOCK:
+        return mechanism, f"{mechanism.name} (called {calls:,} times)" if calls > 1 else mechanism.name
+    block = facts.place(opening)
+    if opening.function == SAMPLE and block.source == scene.place.source:
+        return SAMPLED, SAMPLED.name
+    decorated = block.text.startswith("@")
+    mechanism = REENTRANT if opening.function == CHECKPOINT else DECORATED if decorated else mechanism
+    inside = f"; {calls:,} calls in it" if calls > 1 else ""
+    return mechanism, f"{mechanism.name} ({'decorated' if decorated else 'opened'} at {block.source}{inside})"
 
 
 def _still(facts: Facts, scene: Scene, lost: Sequence[str], purposes: Purposes) -> Still | None:
@@ -196,7 +213,8 @@ def _unless(still: Still, fix: str) -> str:
 def _meant(still: Still) -> str:
     """What the modules are meant to do if all is well: told of the first of them."""
     if still.level == "error" or not still.follows:
-        return f"{listed(still.modules)} {'is' if len(still.modules) == 1 else 'are'} meant to stand still"
+        meant = f"{listed(still.modules)} {'is' if len(still.modules) == 1 else 'are'} meant to stand still"
+        return f"{meant}, {still.like}" if still.like else meant
     one, other = next(iter(still.follows.items()))
     values = "" if one in still.alike or still.level == "info" else " but other values"
     return f"{one} is meant to follow {other}, whose parameters have the same shapes{values}"

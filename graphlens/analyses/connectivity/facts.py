@@ -8,7 +8,7 @@ from functools import cached_property
 
 from graphlens.analyses.findings import Place
 from graphlens.analyses.lineage import Lineage
-from graphlens.flow import CHECKPOINT, GRAD, LEAF, NO_GRAD, UNSEEN, Step
+from graphlens.flow import BLOCKS, GRAD, LEAF, UNSEEN, Step
 from graphlens.graph import Source
 from graphlens.observation import MOST_ENTRIES as MOST_ENTRIES
 from graphlens.observation import LeafFact, Observation
@@ -133,4 +133,4 @@ class Facts:
     @cached_property
     def openings(self) -> list[int]:
         """The steps that switched gradients off for a block, or on."""
-        return [number for number, step in enumerate(self.flow.steps) if step.function in (GRAD, NO_GRAD, CHECKPOINT)]
+        return [number for number, step in enumerate(self.flow.steps) if step.function in (GRAD, *BLOCKS)]

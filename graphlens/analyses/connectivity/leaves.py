@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import DETACHING, shown
+from graphlens.analyses.connectivity.twins import updated_leaves
 from graphlens.analyses.findings import Finding, Place, listed, receive
 from graphlens.analyses.lineage import values_read
 from graphlens.flow import LEAF, SWITCHES, Step
@@ -23,6 +24,17 @@ FLAT_OPS = frozenset(
     )
     for number in range(4)
 )
+
+# What to write instead of a draw whose parameters are to be trained.
+_SCORE = "weight the loss with the log-probability of what was drawn, as policy gradients do"
+_DRAWN = {
+    "Normal": "draw apart from the parameters, mean + std * torch.randn_like(mean), as rsample() does",
+    "Bernoulli": "draw from a smooth stand-in, torch.distributions.RelaxedBernoulli or F.gumbel_softmax; or pass the "
+    "gradient straight through, p + (torch.bernoulli(p) - p).detach()",
+    "Poisson": _SCORE,
+    "Geometric": _SCORE,
+    "Binomial": _SCORE,
+}
 
 
 def fresh_leaves(facts: Facts) -> Iterator[Finding]:
@@ -119,12 +131,30 @@ def unused_leaves(facts: Facts, explained: Collection[str]) -> Iterator[Finding]
                 f"are read by no call that was recorded{doubt.format('them')}",
             )  # fmt: skip
         used = [leaf for leaf in leaves if facts.is_used(leaf) and facts.is_without_effect(leaf)]
+        written = updated_leaves(facts) if used else set()
+        followers = [leaf for leaf in used if leaf.name in written]
+        if followers:
+            yield _average(facts, followers, what)
+        used = [leaf for leaf in used if leaf.name not in written]
         if used:
             yield _unused(
                 facts, level, used, what,
                 "is used, but nothing that was computed from it reaches what is differentiated",
                 "are used, but nothing that was computed from them reaches what is differentiated",
             )  # fmt: skip
+
+
+def _average(facts: Facts, leaves: list[LeafFact], what: str) -> Finding:
+    """What the run writes the values of trained parameters into, and uses for nothing else, as an average of them."""
+    finding = _unused(
+        facts, "info", leaves, what,
+        "is written over with values of trained ones, and nothing that was computed from it reaches what is "
+        "differentiated",
+        "are written over with values of trained ones, and nothing that was computed from them reaches what is "
+        "differentiated",
+    )  # fmt: skip
+    return replace(finding, fix=f"nothing, if {'it is' if len(leaves) == 1 else 'they are'} an average or a copy that "
+                   f"is used elsewhere; else {finding.fix}")  # fmt: skip
 
 
 def _unused(facts: Facts, level: str, leaves: list[LeafFact], what: str, one: str, many: str) -> Finding:
@@ -165,6 +195,9 @@ def _flat_finding(facts: Facts, nodes: tuple[int, ...], names: list[str]) -> Fin
     where = facts.place_of_node(nodes[0])
     level, why = "error", "whose derivative is 0 wherever it exists"
     fix = "pass the gradient straight through, x + (op(x) - x).detach(); or use a smooth op in its place"
+    drawn = _DRAWN.get(ops[0].partition("Backward")[0])
+    if drawn is not None:
+        why, fix = "whose derivative torch sets to 0, as that of every draw", drawn
     if not set(nodes).isdisjoint(facts.seen.constant):
         why = "which normalises over a single entry, so that its result is the same for every input of this shape"
         fix = (

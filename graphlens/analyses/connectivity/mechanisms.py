@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from graphlens.flow import DIFFERENTIABLE, PYTHON, REQUIRES_GRAD, Flow, Step
+from graphlens.flow import COPY, DIFFERENTIABLE, PYTHON, REQUIRES_GRAD, SWITCHES, Flow, Step
 
 
 class Mechanism(NamedTuple):
-    """`says_so` tells code that exists to cut a graph from code that does so by accident."""
+    """`says_so` tells code that exists to cut a graph from code that does so by accident.
+
+    `flat` is a step, whose derivative is 0 wherever it exists: other paths lose nothing by it.
+    """
 
     name: str
     what: str
     fix: str
     says_so: bool = False
+    flat: bool = False
 
 
 BLOCK = "a block without gradients"
 REENTRANT = Mechanism(
     "a reentrant checkpoint", "runs its function without gradients, and none of its inputs requires one",
     "pass use_reentrant=False to torch.utils.checkpoint.checkpoint",
+)  # fmt: skip
+SAMPLED = Mechanism(
+    "sample() of a distribution", "draws without gradients",
+    "use rsample() where the distribution has one; else the log_prob() of what was drawn, as policy gradients do",
+    says_so=True,
+)  # fmt: skip
+COPIED = Mechanism(
+    "copy.deepcopy()", "copies the values into new parameters without history",
+    "call the module itself, or torch.func.functional_call with tensors that were computed from its parameters",
+    says_so=True,
 )  # fmt: skip
 # The place is that of the decorator.
 DECORATED = Mechanism(
@@ -75,7 +89,7 @@ FROM_PYTHON = frozenset(
     ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy", "torch.frombuffer", "torch.full")
 )
 TO_PYTHON = frozenset(name for name, (what, _) in _BY_FUNCTION.items() if what in (_TO_PYTHON, _TO_TEXT, _TO_MEMORY))
-DETACHING = ("Tensor.detach", "torch.detach", "Tensor.detach_", "Tensor.data")
+DETACHING = ("Tensor.detach", "torch.detach", "Tensor.detach_", "Tensor.data", COPY)
 _SAYING_SO = {
     "Tensor.detach": "leave out .detach()",
     "torch.detach": "leave out torch.detach()",
@@ -84,6 +98,9 @@ _SAYING_SO = {
     "Tensor.requires_grad_": "leave out requires_grad_(False)",
     "Tensor.requires_grad =": "leave out requires_grad = False",
 }
+# Where what is detached goes to NumPy, which takes nothing else.
+TORCH_ALL_THE_WAY = "keep the computation in torch from here to the loss: NumPy and Python keep no history"
+CUTS_BY_NAME = frozenset((".detach()", ".data", "torch.detach()", ".detach_()"))
 _CASTS = frozenset(
     f"Tensor.{name}" for name in ("long", "int", "short", "char", "byte", "bool", "to", "type", "type_as")
 )
@@ -98,6 +115,10 @@ def mechanism_of(flow: Flow, step: Step, outputs: tuple[int, ...]) -> Mechanism:
     """How a step cut the graph; `outputs` are those of its results that go on."""
     name = step.function
     short = name.rpartition(".")[2]
+    if name == COPY:
+        return COPIED
+    if name in SWITCHES:
+        return Mechanism(shown(name), "switches gradients off", _SAYING_SO[name], says_so=True)
     if name in _SAYING_SO:
         return Mechanism(shown(name), "cuts its result from the graph", _SAYING_SO[name], says_so=True)
     if name in _BY_FUNCTION:
@@ -113,16 +134,17 @@ def mechanism_of(flow: Flow, step: Step, outputs: tuple[int, ...]) -> Mechanism:
         if name in _CASTS:
             return Mechanism(
                 f"{shown(name)} to an integer or boolean dtype", "has a result that can carry no gradient",
-                "keep a floating-point dtype on the way to the loss",
+                "keep a floating-point dtype on the way to the loss; in place of an entry at a whole number take one "
+                "between entries, as torch.nn.functional.grid_sample does", flat=True,
             )  # fmt: skip
         if short in _COMPARISONS:
             return Mechanism(
                 f"the comparison {shown(name)}", "has a boolean result, which can carry no gradient",
-                "use a smooth stand-in for the comparison, as sigmoid((a - b) / temperature)",
+                "use a smooth stand-in for the comparison, as sigmoid((a - b) / temperature)", flat=True,
             )  # fmt: skip
         return Mechanism(
             shown(name), "has an integer or boolean result, which can carry no gradient",
-            "use a smooth stand-in, as softmax for argmax, on the way to the loss",
+            "use a smooth stand-in, as softmax for argmax, on the way to the loss", flat=True,
         )  # fmt: skip
     if not step.grad:
         return Mechanism(
@@ -141,6 +163,8 @@ def mechanism_of(flow: Flow, step: Step, outputs: tuple[int, ...]) -> Mechanism:
 
 def shown(function: str) -> str:
     """A function as people write it: ".item()", "float()", ".data", "torch.tensor()"."""
+    if function == COPY:
+        return COPIED.name
     if function.endswith(" ="):
         return f".{function.removeprefix('Tensor.').removesuffix(' =')} = …"
     if function.startswith("Tensor."):

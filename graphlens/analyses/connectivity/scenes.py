@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.mechanisms import TO_PYTHON, Mechanism, mechanism_of
 from graphlens.analyses.findings import Place
+from graphlens.analyses.lineage import values_read
 from graphlens.observation import LeafFact
 
 
@@ -42,7 +43,17 @@ def seen_scenes(facts: Facts) -> list[Scene]:
         scene.steps.append(cut.step)
         scene.lost |= lost
         scene.kept |= cut.lost & ~lost_mask
-    return list(scenes.values())
+    return _to_mend(facts, scenes.values()) if len(scenes) > 1 else list(scenes.values())
+
+
+def _to_mend(facts: Facts, scenes: Collection[Scene]) -> list[Scene]:
+    """Less the leaves that go on from a scene to nothing but other cuts of theirs."""
+    last = facts.lineage.last_cuts(facts.ends)
+    by_scene = [(scene, _union(last.get(number, 0) for number in scene.steps)) for scene in scenes]
+    known = _union(mask for _, mask in by_scene)
+    for scene, mask in by_scene:
+        scene.lost &= mask | ~known
+    return [scene for scene in scenes if scene.lost]
 
 
 def unseen_scenes(facts: Facts, leaves: Sequence[LeafFact]) -> list[Scene]:
@@ -54,10 +65,13 @@ def unseen_scenes(facts: Facts, leaves: Sequence[LeafFact]) -> list[Scene]:
     flow = facts.flow
     mask = _mask(facts, {leaf.name for leaf in leaves})
     scenes: dict[tuple[str, str], Scene] = {}
+    read_by_python = _read_by_python(facts)
     for number, leaving in _leaving(facts, mask):
         step = flow.steps[number]
         mechanism, place = mechanism_of(flow, step, step.outputs), facts.place(step)
-        if step.function != "Tensor.__bool__" and (mechanism.says_so or step.function in TO_PYTHON):
+        # A whole number is cut off first, and handed to Python then.
+        whole = mechanism.flat and any(read_by_python[value] for value in step.outputs)
+        if step.function != "Tensor.__bool__" and (mechanism.says_so or step.function in TO_PYTHON or whole):
             scene = scenes.setdefault((mechanism.name, place.source), Scene(mechanism, place, unseen=True))
             scene.steps.append(number)
             scene.lost |= leaving
@@ -67,6 +81,17 @@ def unseen_scenes(facts: Facts, leaves: Sequence[LeafFact]) -> list[Scene]:
     for scene in at_work:
         explained |= scene.lost
     return [scene for scene in scenes.values() if scene in at_work or scene.lost & ~explained]
+
+
+def _read_by_python(facts: Facts) -> bytearray:
+    """Per value whether it, or something that was computed from it, is handed to Python as a number or a list."""
+    found = bytearray(len(facts.flow.values))
+    for step in reversed(facts.flow.steps):
+        python = step.function in TO_PYTHON and step.function != "Tensor.__bool__"
+        if python or any(found[value] for value in step.outputs):
+            for value in (*values_read(step), *step.written):
+                found[value] = True
+    return found
 
 
 def unexplained(facts: Facts, scenes: Collection[Scene]) -> list[LeafFact]:
@@ -117,6 +142,13 @@ def _leaving(facts: Facts, mask: int) -> Iterator[tuple[int, int]]:
             entering &= ~lineage.live[value]
         if entering:
             yield number, entering
+
+
+def _union(masks: Iterable[int]) -> int:
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
 
 
 def _mask(facts: Facts, names: Collection[str]) -> int:
