@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,18 @@ def _cancellation(study: Study, _: Candidate, call: Call, spot: Spot) -> Told:
     after = _relative(study, spot.value, spot.place)
     before = _before(study, call, spot)
     return {"factor": _finite(factor), "terms": terms, **_losses(before, after, unit)}
+
+
+def _running(study: Study, candidate: Candidate, call: Call, spot: Spot) -> Told:
+    running = candidate.scan.running[spot.value]
+    shape, unit = study.tape.tensors[spot.value].shape, unit_roundoff(study.tape.tensors[spot.value].dtype)
+    factor = running.factors(study.tape).expand(shape)[spot.place].item()
+    before = _largest_error(study, candidate.reads(call), shape, spot.place)
+    after = _relative(study, spot.value, spot.place)
+    return {
+        "kind": "cancellation", "factor": _finite(factor), "terms": len(running.terms),
+        "additions": len(running.calls), **_losses(before, after, unit),
+    }  # fmt: skip
 
 
 def _ill_conditioned(study: Study, candidate: Candidate, call: Call, spot: Spot) -> Told:
@@ -131,6 +143,7 @@ def _cast(study: Study, _: Candidate, call: Call, spot: Spot) -> Told:
 _TELLERS: dict[str, Callable[[Study, Candidate, Call, Spot], Told]] = {
     "ill-conditioned": _ill_conditioned,
     "cancellation": _cancellation,
+    "running cancellation": _running,
     "absorption": _absorption,
     "overflow": _out_of_range,
     "underflow": _out_of_range,
@@ -142,6 +155,8 @@ _TELLERS: dict[str, Callable[[Study, Candidate, Call, Spot], Told]] = {
 def _losses(before: float, after: float, unit: float) -> Told:
     """Relative errors of what goes in and of what comes out, and the decimal digits between them."""
     most = -math.log10(unit)
+    if math.isinf(before):  # something stood for a true 0 already
+        return {"before": None, "after": _finite(after), "digits_lost": 0.0}
     lost = math.log10(after / max(before, unit)) if 0 < after < math.inf else most if after else 0.0
     return {"before": before, "after": _finite(after), "digits_lost": min(max(lost, 0.0), most)}
 
@@ -152,13 +167,20 @@ def _before(study: Study, call: Call, spot: Spot) -> float:
     values = [value for value in call.inputs if is_float(tensors[value])]
     if operands(call, study.tape) is None:
         return max((_whole(study, value) for value in values), default=0.0)
-    shape = tensors[spot.value].shape
+    return _largest_error(study, values, tensors[spot.value].shape, spot.place)
+
+
+def _largest_error(study: Study, values: Sequence[int], shape: torch.Size, place: tuple[int, ...]) -> float:
+    """The largest relative error of the entries that go into one entry of a result of this shape."""
+    tensors = study.tape.tensors
     found = 0.0
     for value in values:
+        if not is_float(tensors[value]):
+            continue
         given = tensors[value].shape
         numbers = np.broadcast_to(np.arange(tensors[value].numel()).reshape(given), shape)
-        place = np.unravel_index(int(numbers[spot.place]), given)
-        found = max(found, _relative(study, value, tuple(int(part) for part in place)))
+        at = np.unravel_index(int(numbers[place]), given)
+        found = max(found, _relative(study, value, tuple(int(part) for part in at)))
     return found
 
 

@@ -16,8 +16,10 @@ from graphlens.capture.tape import Tape
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.conditions import amplification
 from graphlens.numerics.evidence import Spot, evidence
+from graphlens.numerics.marks import Scan
 from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.ruin import Ruin, ruins
+from graphlens.numerics.running import RunningSum
 from graphlens.numerics.shadow import wide
 from graphlens.numerics.study import Study, Target
 from graphlens.numerics.suspects import THROUGH, Candidate
@@ -46,6 +48,7 @@ def judge(study: Study, found: Sequence[Candidate]) -> list[Suspect]:
         return []
     asked = results_asked(study)
     suspects = [suspect for candidate in found if (suspect := _Trial(study, candidate).judged(asked)) is not None]
+    suspects = _told_once(suspects, found[0].scan)
     for ruin in ruins(study, found):
         suspects = _with_ruin(suspects, ruin)
     return [suspect for suspect in suspects if suspect.kind != "cast" or _is_largest(study, suspect, asked)]
@@ -153,6 +156,36 @@ class _Trial:
                 error = None if local is None else local[position]
                 found[value] = np.where(part != 0, part * (np.nan if error is None else error), 0.0)
         return found
+
+
+def _told_once(suspects: Sequence[Suspect], scan: Scan) -> list[Suspect]:
+    """Without the sums of which a single addition tells as much, and without the additions that tell less."""
+    dropped: set[int] = set()
+    for at, whole in enumerate(suspects):
+        running = _running_sum(whole, scan)
+        if running is None:
+            continue
+        single = [
+            number for number, one in enumerate(suspects)
+            if one.kind == whole.kind and "additions" not in one.evidence and one.evidence["worst_op"] in running.calls
+        ]  # fmt: skip
+        if any(_digits_lost(suspects[number]) > _digits_lost(whole) - LEAST_LOST for number in single):
+            dropped.add(at)
+        else:
+            dropped.update(number for number in single if suspects[number].shares.keys() <= whole.shares.keys())
+    return [suspect for at, suspect in enumerate(suspects) if at not in dropped]
+
+
+def _running_sum(suspect: Suspect, scan: Scan) -> RunningSum | None:
+    """The sum added up term by term that a suspect is, if it is one."""
+    op = suspect.evidence["worst_op"] if "additions" in suspect.evidence else None
+    made = scan.tape.calls[op].outputs[0] if isinstance(op, int) else None
+    return None if made is None else scan.running[made]
+
+
+def _digits_lost(suspect: Suspect) -> float:
+    lost = suspect.evidence.get("digits_lost")
+    return lost if isinstance(lost, float) else 0.0
 
 
 def _largest(terms: Mapping[int, Doubles], owner: Mapping[int, int]) -> Spot:

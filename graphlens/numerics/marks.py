@@ -13,6 +13,7 @@ from graphlens.accuracy import Condition
 from graphlens.capture.tape import Call, Tape
 from graphlens.numerics.arguments import argument, op_name
 from graphlens.numerics.conditions import SOLVERS, condition_of, matrix_value
+from graphlens.numerics.running import ADDING, RunningSum, running_sums
 from graphlens.numerics.shadow import is_float
 from graphlens.numerics.terms import SUMS, factors, operands
 
@@ -48,6 +49,11 @@ class Scan:
         """Per call the values that it reads."""
         return [tuple(call.inputs) for call in self.tape.calls]
 
+    @cached_property
+    def running(self) -> dict[int, RunningSum]:
+        """The sums that are added up one term after the other, by the value that is the sum."""
+        return running_sums(self.tape)
+
     def condition(self, call: Call) -> Condition | None:
         """κ₂ of the matrix of a call; of the same matrix it is computed once."""
         value = matrix_value(call)
@@ -76,7 +82,16 @@ def cancellation(call: Call, scan: Scan) -> Marks:
     if found is None or made is None:
         return {}
     ratios, terms = found
-    return _marked(made[0], ratios >= max(LOST_FACTOR, RANDOM_FACTOR * math.sqrt(terms)))
+    return _marked(made[0], ratios >= _least_factor(terms))
+
+
+def running_cancellation(call: Call, scan: Scan) -> Marks:
+    """Entries of a sum added up term by term that are small beside its terms, though no single addition shows it."""
+    made = scan.result(call)
+    running = None if made is None else scan.running.get(made[0])
+    if made is None or running is None:
+        return {}
+    return _marked(made[0], running.factors(scan.tape) >= _least_factor(len(running.terms)))
 
 
 def absorption(call: Call, scan: Scan) -> Marks:
@@ -158,6 +173,7 @@ Marker = Callable[[Call, Scan], Marks]
 MARKERS: dict[str, Marker] = {
     "ill-conditioned": ill_conditioned,
     "cancellation": cancellation,
+    "running cancellation": running_cancellation,
     "absorption": absorption,
     "overflow": overflow,
     "underflow": underflow,
@@ -167,7 +183,8 @@ MARKERS: dict[str, Marker] = {
 _ONLY: dict[str, frozenset[str]] = {
     "ill-conditioned": SOLVERS,
     "cancellation": SUMS,
-    "absorption": frozenset(("add", "sub", "rsub")),
+    "running cancellation": ADDING,
+    "absorption": ADDING,
     "underflow": frozenset((*_PRODUCTS, *_POSITIVE)),
     "saturation": frozenset(_SATURATING),
     "cast": frozenset(("_to_copy",)),
@@ -177,6 +194,11 @@ _ONLY: dict[str, frozenset[str]] = {
 def kinds_for(name: str) -> list[str]:
     """What may be wrong with an op of this name."""
     return [kind for kind in MARKERS if kind not in _ONLY or name in _ONLY[kind]]
+
+
+def _least_factor(terms: int) -> float:
+    """Σ |terms| ÷ |Σ terms| from which on it is cancellation."""
+    return max(LOST_FACTOR, RANDOM_FACTOR * math.sqrt(terms))
 
 
 def _marked(value: int, mask: Tensor) -> Marks:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from graphlens.capture.tape import Tape
+from graphlens.capture.tape import Call, Tape
 from graphlens.collector import paused_collector
 from graphlens.graph import GradGraph
 from graphlens.numerics.arguments import op_name
@@ -16,7 +16,7 @@ from graphlens.numerics.study import targets_of
 # Autograd's own reduction of what is no scalar: a number that nobody asked for.
 REDUCED = "reduced by .sum()"
 # What these kinds do to a result is told by the errors of their values; the others by the ops' own rounding.
-THROUGH = ("ill-conditioned", "cancellation")
+THROUGH = ("ill-conditioned", "cancellation", "running cancellation")
 
 
 @dataclass
@@ -40,6 +40,14 @@ class Candidate:
     def marks(self, call: int) -> Marks:
         """The entries of one call's results that are suspected; found again, as all of them take much memory."""
         return MARKERS[self.kind](self.scan.tape.calls[call], self.scan)
+
+
+    def reads(self, call: Call) -> Sequence[int]:
+        """What goes into a call; into a running sum its largest terms."""
+        made = call.outputs[0]
+        if self.kind == "running cancellation" and made is not None:
+            return self.scan.running[made].largest(self.scan.tape)
+        return call.inputs
 
 
 def candidates(tape: Tape, graph: GradGraph) -> list[Candidate]:
@@ -93,7 +101,7 @@ def _needed(candidate: Candidate, cuts: set[int], ends: Iterable[int]) -> Iterat
     if candidate.kind in THROUGH:
         for place in last_ones(candidate.scan, candidate.calls, cuts, ends):
             call = tape.calls[place]
-            values = (*call.inputs, *(value for value in call.outputs if value is not None))
+            values = (*candidate.reads(call), *(value for value in call.outputs if value is not None))
             yield from (value for value in values if is_float(tape.tensors[value]))
     elif candidate.kind == "overflow":
         for place in candidate.calls:

@@ -34,6 +34,43 @@ def small_root_of_a_quadratic():
     return Pair(bad, good, [leaf(1.0), leaf(1e6 + 0.3), leaf(1.7)])
 
 
+# Every addition keeps most of its digits: only all of them together lose them.
+@faulty("GL304", gains=12, level="error")
+def alternating_series_for_the_exponential():
+    def bad(x):
+        term = total = torch.ones_like(x)
+        for k in range(1, 90):
+            term = term * x / k
+            total = total + term  # <- fault
+        return total
+
+    def good(x):
+        term = total = torch.ones_like(x)
+        for k in range(1, 90):
+            term = -term * x / k
+            total = total + term
+        return 1 / total
+
+    return Pair(bad, good, [leaf(-20.0, -19.3)])
+
+
+# Added up in place, and with factors.
+@faulty("GL304", gains=6, level="warning")
+def sine_of_a_large_angle_by_its_series():
+    def bad(x):
+        term = x
+        total = torch.zeros_like(x)
+        for k in range(1, 60):
+            total.add_(term, alpha=(-1) ** (k + 1))  # <- fault
+            term = term * x * x / (2 * k * (2 * k + 1))
+        return total
+
+    def good(x):
+        return torch.sin(x)
+
+    return Pair(bad, good, [leaf(17.3, 16.1)])
+
+
 @faulty("GL304", gains=6)
 def variance_of_large_numbers():
     def bad(x):

@@ -35,6 +35,52 @@ def running_sum_in_double():
 
 
 @healthy
+def running_sum_of_random_signs():
+    def run(x):
+        total = x[0]
+        for term in x[1:]:
+            total = total + term
+        return total
+
+    return Subject(run, [randn(800)])
+
+
+@healthy
+def alternating_series_of_falling_terms():
+    def run(x):
+        term = total = x
+        for k in range(2, 300):
+            term = -term * x
+            total = total + term / k
+        return total
+
+    return Subject(run, [leaf(0.97, 0.4)])
+
+
+@healthy
+def lost_sum_that_nothing_depends_on():
+    def run(x, y):
+        term = total = torch.ones_like(x)
+        for k in range(1, 90):
+            term = term * x / k
+            total = total + term
+        return total + 1e8 * y
+
+    return Subject(run, [torch.tensor([-20.0], dtype=DOUBLE), leaf(1.3)])
+
+
+@healthy
+def oscillator_in_small_steps():
+    def run(place, speed):
+        for _ in range(300):
+            speed = speed - 0.05 * place
+            place = place + 0.05 * speed
+        return place + speed
+
+    return Subject(run, [leaf(1.0), leaf(0.3)])
+
+
+@healthy
 def long_sum_in_single():
     return Subject(lambda x: x.sum(), [rand(100_000, dtype=torch.float32)])
 

@@ -35,6 +35,9 @@ def _name(told: Told) -> str:
         name = "the sum of gradients that meet here,"
     elif told["during"] == "backward":
         name = f"{name} in the backward pass"
+    if told.get("additions") and told["during"] != "sums of gradients":
+        more = f" (the worst of {told['calls']:,} such sums)" if told["calls"] > 1 else ""
+        return f"{name}, {told['additions']:,} times in a row{more},"
     return f"{name}, the worst of {told['calls']:,} calls," if told["calls"] > 1 else name
 
 
@@ -117,6 +120,11 @@ def _better_conditioned(told: Told) -> str:
 
 
 def _no_cancellation(told: Told) -> str:
+    if told.get("additions"):
+        return (
+            "Write it with terms of one sign, as 1 ÷ exp(x) for exp(−x); subtract what the terms have in common before "
+            "they are summed; or sum in a wider format."
+        )
     if told["terms"] > 2:
         return "Subtract the common part of the terms before they are summed, or sum in a wider format."
     return (
