@@ -21,6 +21,7 @@ from graphlens.capture.trace import Trace, observe
 from graphlens.capture.wasting import look_for_waste
 from graphlens.errors import MeasureError, TargetError
 from graphlens.graph import GradGraph
+from graphlens.limits import DEFAULT_SECONDS
 from graphlens.numerics.gone import with_truths
 from graphlens.numerics.rounding import measure_accuracy
 from graphlens.proof import prove as proving
@@ -35,6 +36,7 @@ def explain(
     prove: bool = False,
     repeats: int = 5,
     reference: str = "auto",
+    time_limit: float = DEFAULT_SECONDS,
     **kwargs: Any,
 ) -> Explanation:
     """Say why the gradients of a module (or a `Subject`) are slow, heavy, inexact or missing.
@@ -46,6 +48,7 @@ def explain(
         repeats: timed runs of each kind.
         reference: where true values come from: "exact" arithmetic, a run in "float64", runs that are
             rounded at random ("sample"), or the first of them that fits ("auto").
+        time_limit: how many seconds the true values may take, and then the rounding of single ops.
 
     Raises:
         TargetError: there is no such topic, or `subject` cannot be called.
@@ -56,7 +59,8 @@ def explain(
     subject = as_subject(subject, args, kwargs, loss)
     program = subject_program(subject)
     with noting_lone_sequence(subject, "explain"):
-        return explain_program(program, topics=topics, proves=prove, repeats=repeats, reference=reference)
+        return explain_program(program, topics=topics, proves=prove, repeats=repeats, reference=reference,
+            time_limit=time_limit)
 
 
 def explain_program(
@@ -66,6 +70,7 @@ def explain_program(
     proves: bool = False,
     repeats: int = 5,
     reference: str = "auto",
+    time_limit: float = DEFAULT_SECONDS,
     progress: Progress = lambda _: None,
 ) -> Explanation:
     """Run a program again and again, and say what was found.
@@ -74,7 +79,8 @@ def explain_program(
         topics: some of `TOPICS`.
         proves: whether a shorter program is to be written and measured.
         repeats: timed runs.
-        reference: where true values come from, see `measure_accuracy`.
+        reference, time_limit: where true values come from, and how many seconds they may take; see
+            `measure_accuracy`.
     """
     program.anew()  # every topic names lines
     with _one_beginning():
@@ -100,7 +106,8 @@ def explain_program(
     if "rounding" in topics and tape is not None:
         with _one_beginning():
             accuracy = measure_accuracy(
-                program, trace.graph, tape=tape, start=start, method=reference, progress=progress
+                program, trace.graph, tape=tape, start=start, method=reference, seconds=time_limit,
+                progress=progress
             )  # fmt: skip
         found = replace(found, accuracy=accuracy, rounding=rounding_findings(accuracy))
     if found.proof is not None and tape is not None:

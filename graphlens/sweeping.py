@@ -18,6 +18,7 @@ from graphlens.capture.resolve import resolve, user_code
 from graphlens.capture.timing import Timings, time_programs
 from graphlens.capture.trace import observe
 from graphlens.errors import GraphlensError
+from graphlens.limits import Truths
 from graphlens.numerics.rounding import LOOPS, measure_accuracy
 from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_options, parse_target
@@ -34,14 +35,14 @@ class Work:
         targets: the target, and the one it is held against, if there is one.
         options: all options that each of them is called with.
         repeats: how many runs to time after the warm-up.
-        reference: where true values come from, if errors are asked for; see `measure_accuracy`.
+        truths: where true values come from, if errors are asked for.
     """
 
     swept: Mapping[str, Any]
     targets: tuple[Target, ...]
     options: tuple[Mapping[str, Any], ...]
     repeats: int
-    reference: str | None = None
+    truths: Truths | None = None
 
 
 def build(target: Target, options: Mapping[str, Any]) -> Program:
@@ -119,11 +120,14 @@ def _exactness(
     work: Work, target: Target, program: Program, run: RunRecord, progress: Progress
 ) -> Exactness | None:  # fmt: skip
     """How exact one target is, if that is asked for and it has a backward graph."""
-    if work.reference is None or run.graph is None:
+    if work.truths is None or run.graph is None:
         return None
     with user_code(target, "a repeated run"):
         torch.manual_seed(0)
-        found = measure_accuracy(program, run.graph, method=work.reference, parts=(LOOPS,), progress=progress)
+        found = measure_accuracy(
+            program, run.graph, method=work.truths.method, seconds=work.truths.seconds, parts=(LOOPS,),
+            progress=progress,
+        )  # fmt: skip
     return exactness_of(found)
 
 
@@ -141,7 +145,7 @@ def request(work: Work, threads: int) -> str:
         {"target": target.text, "settings": [f"{key}={value!r}" for key, value in options.items()]}
         for target, options in zip(work.targets, work.options, strict=True)
     ]
-    asked = {"sides": sides, "repeats": work.repeats, "reference": work.reference, "threads": threads}
+    asked = {"sides": sides, "repeats": work.repeats, "truths": work.truths, "threads": threads}
     return json.dumps(asked)
 
 
@@ -155,6 +159,7 @@ def main() -> None:
         torch.set_num_threads(asked["threads"])
     targets = tuple(parse_target(side["target"]) for side in asked["sides"])
     options = tuple(parse_options(side["settings"]) for side in asked["sides"])
-    point = measure(Work({}, targets, options, asked["repeats"], asked["reference"]))
+    truths = None if asked["truths"] is None else Truths(*asked["truths"])
+    point = measure(Work({}, targets, options, asked["repeats"], truths))
     with os.fdopen(answer, "w", encoding="utf-8") as stream:
         json.dump(to_plain(point), stream)

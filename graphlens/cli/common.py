@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from graphlens.errors import NoGraphError, TargetError
+from graphlens.limits import DEFAULT_SECONDS
 from graphlens.targets import Target, parse_options, parse_target
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def reference_option(last: str, purpose: str) -> Callable[[Command], Command]:
     text = f"Where true values come from, {purpose}."
     return click.option("--reference", type=choices, default="auto", show_default=True, help=text)
 
+
+time_limit_option = click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT_SECONDS,
+    show_default="60",
+    metavar="SECONDS",
+    help="How long the true values may take, and then the rounding of single ops.",
+)
 
 device_option = click.option(
     "--device",

@@ -18,10 +18,12 @@ from graphlens.cli.common import (
     reference_option,
     repeats_option,
     target_options,
+    time_limit_option,
 )
 from graphlens.cli.comparing_sides import Side, look_into
 from graphlens.cli.steps import Steps
 from graphlens.errors import TargetError
+from graphlens.limits import Truths
 from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_target
 
@@ -54,6 +56,7 @@ _TIME_HELP = (
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of B alone; repeatable.")
 @repeats_option
 @reference_option("none", "to say which side is nearer to them")
+@time_limit_option
 @click.option(
     "--waste/--no-waste",
     default=None,
@@ -74,6 +77,7 @@ def compare(
     quiet: bool,
     repeats: int,
     reference: str,
+    time_limit: float,
     waste: bool | None,
     max_nodes_ratio: float | None,
     max_saved_ratio: float | None,
@@ -99,7 +103,7 @@ def compare(
     if settings and not live:
         raise TargetError("two saved graphs take no --set; name the targets that they were captured from")
     with progressing(quiet) as progress:
-        runs = iter(_run(live, repeats, reference, waste, progress))
+        runs = iter(_run(live, repeats, Truths(reference, time_limit), waste, progress))
         sides = [
             Side(RunRecord(target.text, load_saved(target, own))) if target.kind == "saved" else next(runs)
             for target, own in zip(targets, (set_a, set_b), strict=True)
@@ -133,7 +137,7 @@ def _steps(comparison: Comparison, sides: Sequence[tuple[str, tuple[str, ...]]])
 
 
 def _run(
-    targets: list[tuple[Target, tuple[str, ...]]], repeats: int, reference: str, waste: bool | None, progress: Progress
+    targets: list[tuple[Target, tuple[str, ...]]], repeats: int, truths: Truths, waste: bool | None, progress: Progress
 ) -> list[Side]:
     """Run the targets for their values one after the other, time them in turns, then look into each."""
     if not targets:
@@ -156,7 +160,7 @@ def _run(
         replace(record, forward=timing.forward, backward=timing.backward)
         for record, timing in zip(records, timings, strict=True)
     ]
-    seeks = "none" if len(targets) < 2 else reference
+    seeks = truths if len(targets) > 1 else Truths("none")
     return [
         look_into(target, program, record, seeks, waste, progress)
         for (target, _), program, record in zip(targets, programs, records, strict=True)

@@ -9,6 +9,7 @@ from graphlens.accuracy import Accuracy
 from graphlens.analyses.findings import Finding
 from graphlens.cli.common import Progress
 from graphlens.errors import MeasureError
+from graphlens.limits import Truths
 from graphlens.records import RunRecord
 from graphlens.targets import Target
 
@@ -27,20 +28,20 @@ class Side(NamedTuple):
 
 
 def look_into(
-    target: Target, program: Program, record: RunRecord, reference: str, waste: bool | None, progress: Progress
+    target: Target, program: Program, record: RunRecord, truths: Truths, waste: bool | None, progress: Progress
 ) -> Side:
     """Write down the ops of a run, and look for its true values and for work that it could do without.
 
     Args:
-        reference: where true values come from; "none" leaves them out, "auto" where they take too much.
+        truths: where true values come from; "none" leaves them out, "auto" where they take too much.
         waste: None leaves it out where it takes too much.
     """
     if record.graph is None:
         return Side(record)
     kept = sum(row.storage_bytes for row in record.graph.saved_by_node())
-    if kept > _MOST_KEPT and (reference == "auto" or waste is None):
+    if kept > _MOST_KEPT and (truths.method == "auto" or waste is None):
         left_out = {
-            "which side is nearer to the truth": (reference == "auto", "--reference float64"),
+            "which side is nearer to the truth": (truths.method == "auto", "--reference float64"),
             "what could be done without": (waste is None, "--waste"),
         }
         notes = [
@@ -49,17 +50,17 @@ def look_into(
             if is_left_out
         ]
         record = replace(record, notes=(*record.notes, *notes))
-        reference, waste = "none" if reference == "auto" else reference, bool(waste)
-    if reference == "none" and waste is False:
+        truths, waste = Truths("none") if truths.method == "auto" else truths, bool(waste)
+    if truths.method == "none" and waste is False:
         return Side(record)
     try:
-        return _written_down(target, program, record, reference, waste is not False, progress)
+        return _written_down(target, program, record, truths, waste is not False, progress)
     except MeasureError as error:
         return Side(replace(record, notes=(*record.notes, str(error))))
 
 
 def _written_down(
-    target: Target, program: Program, record: RunRecord, reference: str, waste: bool, progress: Progress
+    target: Target, program: Program, record: RunRecord, truths: Truths, waste: bool, progress: Progress
 ) -> Side:
     from graphlens.capture.resolve import user_code
     from graphlens.capture.taping import record_tape
@@ -73,8 +74,9 @@ def _written_down(
         tape = record_tape(program, graph)
         findings = waste_findings(program, graph, tape, progress=progress) if waste else ()
         exact = None
-        if reference != "none":
+        if truths.method != "none":
             exact = measure_accuracy(
-                program, graph, tape=tape, method=reference, parts=(), progress=progress
+                program, graph, tape=tape, method=truths.method, seconds=truths.seconds, parts=(),
+                progress=progress,
             )  # fmt: skip
     return Side(record, exact, findings)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphlens.cli.common import build_program, page, progressing, reference_option, target_options
+from graphlens.cli.common import build_program, page, progressing, reference_option, target_options, time_limit_option
 from graphlens.cli.steps import Steps
 from graphlens.errors import ProofError, TargetError
+from graphlens.limits import DEFAULT_SECONDS
 from graphlens.targets import parse_target
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _TOPICS = ("gradients", "waste", "rounding")
     help="Where to write the shorter program (.py); implies --prove.",
 )
 @reference_option("sample", "for the topic rounding")
+@time_limit_option
 @click.option("--plot", metavar="FILE", help="Plot the error along the rounds of loops: .svg, .png or .pdf.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Timed runs of each kind.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
@@ -49,6 +51,7 @@ def explain(
     proves: bool,
     output: Path | None,
     reference: str,
+    time_limit: float,
     plot: str | None,
     repeats: int,
     force: bool,
@@ -66,6 +69,9 @@ def explain(
     chosen = [topic for topic in _TOPICS if not topics or topic in topics]
     if (proves or output is not None) and "waste" not in chosen:
         raise click.UsageError("--prove goes with the topic waste; name it with --only, or leave --only out")
+    if "rounding" not in chosen and (reference != "auto" or time_limit != DEFAULT_SECONDS):
+        option = "--time-limit" if reference == "auto" else "--reference"
+        raise click.UsageError(f"{option} goes with the topic rounding; name it with --only, or leave --only out")
     kind = _plot_kind(plot, chosen, force=force)
     if output is not None:
         if output.suffix != ".py":
@@ -82,7 +88,7 @@ def explain(
         with user_code(parsed, "the backward pass"):
             explanation = explain_program(
                 program, topics=chosen, proves=proves or output is not None, repeats=repeats, reference=reference,
-                progress=progress,
+                time_limit=time_limit, progress=progress,
             )  # fmt: skip
     lacks = _why_no_program(explanation) if output is not None else ""
     if output is not None and explanation.proof is not None and not lacks:

@@ -15,6 +15,7 @@ from typing import Any
 from graphlens.analyses.sweep_points import Point, from_plain, to_plain
 from graphlens.errors import OutputError
 from graphlens.files import check_writable
+from graphlens.limits import Truths
 from graphlens.targets import Target
 
 FORMAT = "graphlens-sweep/1"
@@ -94,13 +95,13 @@ class State:
 
 def key_of(
     targets: tuple[Target, ...], options: tuple[Mapping[str, Any], ...], repeats: int, machine: Mapping[str, Any],
-    reference: str | None = None,
+    truths: Truths | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What a point's numbers depend on, as far as graphlens can see it.
 
     Args:
         machine: the versions of graphlens and torch, and the number of threads.
-        reference: where true values come from, if errors were measured.
+        truths: where true values come from, if errors were measured.
     """
     sides = [
         {
@@ -110,7 +111,7 @@ def key_of(
         }
         for target, chosen in zip(targets, options, strict=True)
     ]
-    errors = {} if reference is None else {"reference": reference}
+    errors = {} if truths is None else {"reference": truths.method, "time_limit": truths.seconds}
     return {"sides": sides, "repeats": repeats, **machine, **errors}
 
 

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from graphlens.cli.common import Progress, force_option, page, progressing, reference_option, target_options
+from graphlens.cli.common import (
+    Progress,
+    force_option,
+    page,
+    progressing,
+    reference_option,
+    target_options,
+    time_limit_option,
+)
 from graphlens.errors import GraphlensError, OutputError, TargetError
 from graphlens.files import check_writable, write_bytes
+from graphlens.limits import DEFAULT_SECONDS, Truths
 from graphlens.targets import Target, parse_options, parse_target
 
 if TYPE_CHECKING:
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
     help="Counts, sizes and times; or how far results are from their true values.",
 )
 @reference_option("sample", "for --what error")
+@time_limit_option
 @target_options
 @click.option("--set-a", multiple=True, metavar="KEY=VALUE", help="An option of TARGET alone; repeatable.")
 @click.option("--set-b", multiple=True, metavar="KEY=VALUE", help="An option of the other target alone; repeatable.")
@@ -65,6 +75,7 @@ def sweep(
     against: str | None,
     what: str,
     reference: str,
+    time_limit: float,
     settings: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -97,6 +108,8 @@ def sweep(
         raise click.UsageError("--repeats goes with --what cost: errors are measured without times")
     if what == "cost" and reference != "auto":
         raise click.UsageError("--reference goes with --what error")
+    if what == "cost" and time_limit != DEFAULT_SECONDS:
+        raise click.UsageError("--time-limit goes with --what error")
     targets = tuple(parse_target(text) for text in (target, against) if text is not None)
     values, notes = parse_over(over)
     options = tuple(parse_options((*settings, *own)) for own in (set_a, set_b)[: len(targets)])
@@ -107,7 +120,8 @@ def sweep(
         lines = ", ".join(map(str, state.damaged[:5])) + (", …" if len(state.damaged) > 5 else "")
         click.echo(f"graphlens: warning: {keep}: damaged lines are ignored: {lines}", err=True)
     with progressing(quiet) as progress:
-        asked = _Asked(0, reference) if what == "error" else _Asked(3 if repeats is None else repeats, None)
+        truths = Truths(reference, time_limit)
+        asked = _Asked(0, truths) if what == "error" else _Asked(3 if repeats is None else repeats, None)
         found = _Sweeper(targets, options, values, asked, jobs, state, progress).run()
     if not found.done:
         first = found.points[0]
@@ -149,7 +163,7 @@ class _Asked(NamedTuple):
     """What is measured at each point: runs to time, and where true values come from if errors are wanted."""
 
     repeats: int
-    reference: str | None
+    truths: Truths | None
 
 
 @dataclass(frozen=True)
@@ -193,7 +207,7 @@ class _Sweeper:
         made = tuple(points[number] for number in range(len(works)))
         return Sweep(
             _names(self.targets), self.over, made, self.options, self.asked.repeats, self.jobs, versions,
-            self._notes(made), "cost" if self.asked.reference is None else "error",
+            self._notes(made), "cost" if self.asked.truths is None else "error",
         )  # fmt: skip
 
     def _kept(self, work: Work, machine: Mapping[str, Any]) -> bool:
@@ -205,7 +219,7 @@ class _Sweeper:
         """What the file of kept points knows a point by."""
         from graphlens.cli.sweep_state import key_of
 
-        return key_of(work.targets, work.options, repeats, machine, work.reference)
+        return key_of(work.targets, work.options, repeats, machine, work.truths)
 
     def _points(self, works: Sequence[Work], machine: Mapping[str, Any]) -> dict[int, Point]:
         """All points by their numbers; what the file of kept points does not have is measured."""

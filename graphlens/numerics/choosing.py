@@ -101,7 +101,8 @@ def exact_reference(
     needed = depends_on(tape, [target.value for target in targets])
     entries = sum(tape.tensors[value].numel() for value in needed if is_number(tape.tensors[value]))
     if entries > _ENTRIES_A_SECOND * seconds:
-        return None, [f"no exact reference: the run makes {entries:,} numbers, too many for {seconds:,.0f} s"]
+        why = f"the run makes {entries:,} numbers, too many for the time limit of {seconds:g} s"
+        return None, [f"no exact reference: {why}"]
     found = replay(tape, wanted={*(target.value for target in targets), *wanted}, seconds=seconds)
     unknown = [target for target in targets if target.value in found.unknown]
     why = [_late(found, seconds)] if found.out_of_time and unknown else []
@@ -122,9 +123,10 @@ def exact_reference(
 def _late(found: Exact, seconds: float) -> str:
     """Why a replay was broken off."""
     if found.too_long is None:
-        return f"not in {seconds:,.0f} s"
+        return f"not within the time limit of {seconds:g} s"
     op, needed = found.too_long
-    return f"not in {seconds:,.0f} s, as {op} would take about {needed:,.{0 if needed >= 10 else 1}f} s"
+    needs = f"{needed:,.{0 if needed >= 10 else 1}f} s"
+    return f"not within the time limit of {seconds:g} s, as {op} would take about {needs}"
 
 
 def _shadow(

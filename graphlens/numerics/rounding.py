@@ -15,6 +15,7 @@ from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
 from graphlens.capture.timing import Progress
 from graphlens.graph import GradGraph
+from graphlens.limits import DEFAULT_SECONDS
 from graphlens.numerics.attribution import attribute
 from graphlens.numerics.choosing import best_reference
 from graphlens.numerics.conditions import conditions_of
@@ -41,7 +42,7 @@ def measure_accuracy(
     tape: Tape | None = None,
     start: Start | None = None,
     method: str = "auto",
-    seconds: float = 60.0,
+    seconds: float = DEFAULT_SECONDS,
     parts: Collection[str] = PARTS,
     progress: Progress = lambda _: None,
 ) -> Accuracy:

@@ -158,7 +158,8 @@ def test_errors_and_predictions_of_the_exercise_are_those_of_fractions() -> None
         assert forward["rounds"] == n
         # The first round reads M x with its own rounding, which changes R y in its last digits alone.
         assert forward["predicted"] == pytest.approx(predicted, rel=1e-6)
-        assert forward["error"] / forward["predicted"] == pytest.approx(1, abs=0.1)
+        # Which way the other roundings go is the machine's affair; how much they come to is told by the √n line.
+        assert abs(forward["error"] - forward["predicted"]) <= max(0.1 * forward["predicted"], forward["random_signs"])
         assert forward["verdict"] == "systematic"
         assert results(point)["gradient of A"]["is_zero"]
         assert conditions(point) == {

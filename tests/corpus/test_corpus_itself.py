@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -132,13 +131,6 @@ def leaves_behind(loss: torch.Tensor) -> set[torch.Tensor]:
     return found
 
 
-def seconds(case: Case) -> float:
-    started = time.process_time()  # which other programs do not lengthen
-    subject = case.build()
-    subject.module(*subject.args, **subject.kwargs)
-    return time.process_time() - started
-
-
 def without_gradient(result: Run) -> set[str]:
     return {name for name, gradient in result.gradients.items() if gradient is None}
 
@@ -200,7 +192,7 @@ def test_names_are_those_of_wanted_leaves(case):
 
 
 @every_case
-def test_building_is_repeatable_and_quick(case):
+def test_building_is_repeatable(case):
     first = case.build()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,7 +200,6 @@ def test_building_is_repeatable_and_quick(case):
         second = case.build()
         assert second.module is not first.module
         torch.testing.assert_close(loss_of(second).detach(), loss, rtol=0, atol=0, equal_nan=True)
-        assert min(seconds(case) for _ in range(3)) < 0.2
     assert first.name == case.name
     assert all(leaf.grad is None for leaf in wanted(first).values() if "inside forward" not in case.mechanism)
 

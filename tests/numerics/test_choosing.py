@@ -137,7 +137,7 @@ def test_a_run_that_is_too_long_for_the_time_is_not_replayed() -> None:
     reference, _, notes = chosen(tape, seconds=1.0, progress=said.append)
 
     assert reference is None
-    assert "too many for 1 s" in notes[0]
+    assert "too many for the time limit of 1 s" in notes[0]
     assert said == ["replaying the run in exact arithmetic"]
 
 

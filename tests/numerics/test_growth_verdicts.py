@@ -137,5 +137,9 @@ def test_the_prediction_on_the_data_of_the_exercise() -> None:
     assert law.power.exponent == pytest.approx(1.0, abs=0.05)
     assert law.predicted == pytest.approx(10_000 * one, rel=1e-6)
     assert found.error is not None
-    for n in (10, 100, 1000, 10_000):
+    assert found.split is not None
+    for n in (100, 1000, 10_000):
         assert 0.9 <= found.error[n] / (n * one) <= 1.1
+    # After ten rounds it is the machine's affair whether the other roundings come to less than a tenth.
+    others = found.split.rounding[10] + found.split.inherited[10]
+    assert abs(found.error[10] - 10 * one) <= max(one, others)

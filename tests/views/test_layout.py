@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -68,12 +67,10 @@ def test_unknown_formats(suffix: str) -> None:
 
 def test_a_layout_that_takes_too_long_is_stopped(only, tmp_path: Path) -> None:
     only(f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")
-    start = time.perf_counter()
 
     with pytest.raises(DrawError, match=r"the layout took longer than 0\.3 s and was stopped; draw a smaller graph"):
         layout.lay_out(DOT, "svg", seconds=0.3)
 
-    assert time.perf_counter() - start < 10
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
