@@ -101,8 +101,8 @@ def exact_reference(
     needed = depends_on(tape, [target.value for target in targets])
     entries = sum(tape.tensors[value].numel() for value in needed if is_number(tape.tensors[value]))
     if entries > _ENTRIES_A_SECOND * seconds:
-        why = f"the run makes {entries:,} numbers, too many for the time limit of {seconds:g} s"
-        return None, [f"no exact reference: {why}"]
+        much = f"the run makes {entries:,} numbers, too many for the time limit of {seconds:g} s"
+        return None, [f"no exact reference: {much}"]
     found = replay(tape, wanted={*(target.value for target in targets), *wanted}, seconds=seconds)
     unknown = [target for target in targets if target.value in found.unknown]
     why = [_late(found, seconds)] if found.out_of_time and unknown else []
