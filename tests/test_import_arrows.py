@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "collector": (set(), set()),
     "units": (set(), set()),
+    "limits": (set(), set()),
     "subject": (set(), {"torch"}),
     "files": ({"errors"}, set()),
     "targets": ({"errors"}, set()),
@@ -50,12 +51,12 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "torch", "torchviz"},
     ),
     "numerics": (
-        {"accuracy", "analyses", "capture", "collector", "errors", "graph", "numerics", "records"},
+        {"accuracy", "analyses", "capture", "collector", "errors", "graph", "limits", "numerics", "records"},
         {"flint", "numpy", "torch"},
     ),
     "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof", "records"}, {"torch"}),
-    "explaining": ({"analyses", "capture", "errors", "graph", "numerics", "proof", "subject"}, {"torch"}),
-    "sweeping": ({"analyses", "capture", "errors", "numerics", "records", "targets"}, {"torch"}),
+    "explaining": ({"analyses", "capture", "errors", "graph", "limits", "numerics", "proof", "subject"}, {"torch"}),
+    "sweeping": ({"analyses", "capture", "errors", "limits", "numerics", "records", "targets"}, {"torch"}),
     "api": (
         {"analyses", "capture", "errors", "graph", "lessons", "records", "storage", "subject", "targets", "views"},
         set(),
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         {"__init__", "accuracy", "analyses", "capture", "cli", "errors", "explaining", "files", "graph", "lessons",
-         "numerics", "records", "storage", "sweeping", "targets", "units", "views"},
+         "limits", "numerics", "records", "storage", "sweeping", "targets", "units", "views"},
         {"click", "torch"},
     ),
     "__main__": ({"cli"}, set()),

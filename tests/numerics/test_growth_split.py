@@ -49,10 +49,10 @@ def test_the_systematic_part_is_n_times_the_residual(name: str) -> None:
     for k in (1, 10, 100, 300):
         assert found.split.systematic[k] == pytest.approx(k * predicted, rel=1e-6)
     assert found.split.turn < 1e-10
-    worst = found.split.origins[0]
+    # Of what differs from round to round, products may make more in one round: it does not add up.
+    (worst,) = (origin for origin in found.split.origins if origin.is_repeated)
     looked = wasteful(300, name)
     assert looked.study.ops[worst.op].name == "linalg_inv_ex"
-    assert worst.is_repeated
     assert worst.injects == pytest.approx(predicted, rel=1e-6)
 
 
