@@ -153,8 +153,8 @@ class TermSum:
 
     Attributes:
         terms: how many parts.
-        magnitude: the largest Σ |part| over the entries.
-        left: the largest |Σ part| ÷ Σ |part| over the entries; 1 if nothing cancels.
+        magnitude: Σ |part| of the sum's largest entry; `kept`: that entry ÷ `magnitude`.
+        left: the largest |Σ part| ÷ Σ |part| over all entries; 1 if nothing cancels.
         groups: per op of the nodes that sent the parts: their number, and the Euclidean norm of
             their sum and the sum of their norms.
         opposite: the cosine of the angle between the two largest groups' sums; None if there is one.
@@ -166,6 +166,7 @@ class TermSum:
     left: float
     groups: Sequence[tuple[str, int, float, float]]
     opposite: float | None = None
+    kept: float = 1.0
 
 
 class Origin(NamedTuple):

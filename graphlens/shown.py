@@ -35,7 +35,7 @@ def report_text(record: object) -> str:
     if isinstance(record, Stats):
         from graphlens.views.stats_report import stats_report
 
-        return stats_report("the graph", None, record)
+        return stats_report("Backward graph", None, record)
     from graphlens.capture.trace import Trace
     from graphlens.views.run_report import run_report
 

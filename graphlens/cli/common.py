@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +151,14 @@ def target_graph(
     device: str | None = None,
 ) -> GradGraph:  # fmt: skip
     """The backward graph of a target, run once, or loaded; `times`, `lines` and `device` as in `run_target`."""
+    return graph_and_notes(text, settings, quiet=quiet, times=times, lines=lines, device=device)[0]
+
+
+def graph_and_notes(
+    text: str, settings: tuple[str, ...], *, quiet: bool, times: bool = False, lines: bool = False,
+    device: str | None = None,
+) -> tuple[GradGraph, Sequence[str]]:  # fmt: skip
+    """The same with what is to be said about the run, such as how its outputs were reduced."""
     run = run_target(
         text, settings, repeats=0, backward=False, quiet=quiet, times=times, lines=lines, device=device
     )  # fmt: skip
@@ -159,7 +167,7 @@ def target_graph(
             f"{text}: no output has a backward graph; the value left the graph on its way (detach, no_grad, "
             "torch.tensor), or no input requires a gradient"
         )
-    return run.graph
+    return run.graph, run.notes
 
 
 def why_no_times(text: str) -> str:

@@ -94,6 +94,8 @@ def compare(
     from graphlens.views.comparison_report import comparison_report
     from graphlens.views.documents import comparison_document, to_json
 
+    if max_time_ratio is not None and repeats == 0:
+        raise click.UsageError("--max-time-ratio needs times; leave out --repeats 0")
     targets = [parse_target(text) for text in (a, b)]
     live = [
         (target, (*settings, *own))

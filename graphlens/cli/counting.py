@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graphlens.cli.common import device_option, page, target_graph, target_options, why_no_times
+from graphlens.cli.common import device_option, graph_and_notes, page, target_options, why_no_times
 from graphlens.cli.steps import Steps
 from graphlens.errors import MeasureError
 from graphlens.targets import parse_target
@@ -79,7 +79,9 @@ def stats(
     times = time or sort == "time"
     if device is not None and times:
         raise click.UsageError("--device meta runs nothing that could be timed; leave out --time and --sort time")
-    graph = target_graph(target, settings, quiet=quiet, times=times, lines=times or by != "op", device=device)
+    graph, notes = graph_and_notes(
+        target, settings, quiet=quiet, times=times, lines=times or by != "op", device=device
+    )  # fmt: skip
     from graphlens.analyses import counts
     from graphlens.views.documents import stats_document, to_json
     from graphlens.views.stats_report import stats_csv, stats_report
@@ -88,12 +90,12 @@ def stats(
     if times and table.total.forward_ns is None:
         raise MeasureError(f"{target} tells no times: {why_no_times(target)}")
     if as_json:
-        click.echo(to_json(stats_document(target, table)))
+        click.echo(to_json(stats_document(target, table, notes)))
     elif as_csv:
         click.echo(stats_csv(table), nl=False)
     else:
         steps = _steps(target, settings, device, tensors=tensors)
-        click.echo(stats_report(target, graph, table, steps=steps, **page()), nl=False)
+        click.echo(stats_report(target, graph, table, notes=notes, steps=steps, **page()), nl=False)
 
 
 def _steps(target: str, settings: tuple[str, ...], device: str | None, *, tensors: bool) -> list[str]:

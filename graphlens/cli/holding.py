@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def memory(
         if Path(output).suffix.lower() not in (".svg", ".png"):
             raise click.UsageError(f"a curve is written as one of .svg, .png, not {output}")
         check_writable(output, force=force)
-    graph, persistent, growth, note = _measured(target, settings, device, quiet=quiet)
+    graph, persistent, growth, notes = _measured(target, settings, device, quiet=quiet)
     from graphlens.analyses.counts import row_keys
     from graphlens.analyses.memory import memory_of
     from graphlens.views.cost_document import memory_document
@@ -71,14 +72,14 @@ def memory(
     steps = [follow("memory", "--by", "source" if by == "op" else "op")]
     if output is None:
         steps.append(follow("memory", *(() if by == "op" else ("--by", by)), output="memory.svg"))
-    click.echo(memory_report(target, graph, found, growth, note=note, steps=steps, **page()), nl=False)
+    click.echo(memory_report(target, graph, found, growth, notes=notes, steps=steps, **page()), nl=False)
     if output is not None and not quiet:
         click.echo(f"Wrote {output}")
 
 
 def _measured(
     text: str, settings: tuple[str, ...], device: str | None, *, quiet: bool
-) -> tuple[GradGraph, frozenset[int], Growth, str]:
+) -> tuple[GradGraph, frozenset[int], Growth, Sequence[str]]:
     target = parse_target(text)
     if target.kind == "saved":
         raise MeasureError(f"{text} is a saved graph, which cannot be run; name the target it was captured from")
@@ -95,7 +96,8 @@ def _measured(
         from graphlens.capture.trace import observe
 
         program.anew()
-        graph = observe(program, backward=False, progress=progress).graph
+        trace = observe(program, backward=False, progress=progress)
+        graph, notes = trace.graph, trace.notes
         if graph is None:
             why = Steps(text, settings)("check")
             raise NoGraphError(f"{text}: no output has a backward graph; `{why}` says why")
@@ -104,6 +106,6 @@ def _measured(
             from graphlens.capture.meta import NOTE, without_workspaces
 
             growth = Growth(reason="nothing is allocated with --device meta")
-            return *without_workspaces(graph, persistent), growth, NOTE
+            return *without_workspaces(graph, persistent), growth, (NOTE, *notes)
         progress(f"{text}: measuring what a process grows by")
-        return graph, persistent, growing.result(), ""
+        return graph, persistent, growing.result(), notes

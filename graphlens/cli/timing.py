@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from graphlens.cli.common import force_option, target_options, wrote
+from graphlens.cli.common import force_option, page, target_options, wrote
 from graphlens.files import check_writable, write_bytes
 
 
@@ -44,6 +44,7 @@ def timeline(
     from graphlens.views.cost_document import timeline_document
     from graphlens.views.documents import to_json
     from graphlens.views.flame_chart import Chart, flame_png, flame_svg
+    from graphlens.views.table import paragraph, to_text
     from graphlens.views.timeline_trace import trace_json
 
     chart = Chart(graph, flame(graph, times.order, run), run, target)
@@ -58,6 +59,6 @@ def timeline(
         spent = f"{seconds_text(chart.flame.total / 1e9)} of backward"
         wrote(output, f"{nodes_text(len(graph))}, {spent}, which takes {seconds_text(run.plain.median)} by itself")
         if text := caution({"the backward pass": run.plain}):
-            click.echo(text)
+            click.echo(to_text([paragraph(text, width=page()["width"])], **page()), nl=False)
         if kind == "json":
             click.echo("Open it at ui.perfetto.dev or in chrome://tracing.")

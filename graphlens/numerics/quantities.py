@@ -36,8 +36,8 @@ def quantity(study: Study, target: Target) -> Quantity:
     reference = study.reference
     error = None if reference is None else reference.error(target.value)
     truth = None if reference is None else reference.truth(target.value)
-    if reference is None or error is None or truth is None or np.isnan(error).any() or np.isnan(truth).any():
-        return found
+    if reference is None or error is None or truth is None or np.isnan(error).any() or not np.isfinite(truth).all():
+        return found  # from an infinite true value nothing has a distance
     largest = float(np.abs(error).max(initial=0.0))
     true = float(np.abs(truth).max(initial=0.0))
     is_zero = true <= _floor(reference, largest, tensor.dtype)

@@ -84,14 +84,16 @@ def _term_sum(tape: Tape, graph: GradGraph, leaf: str, gradient: int, parts: Par
         norms[op] = norms.get(op, 0.0) + float(np.linalg.norm(part))
         counts[op] = counts.get(op, 0) + 1
     order = sorted(sums, key=lambda op: (-norms[op], op))
+    largest = int(np.abs(total if total.any() else magnitude).argmax()) if total.size else 0
     left = np.divide(np.abs(total), magnitude, out=np.zeros(total.shape), where=magnitude > 0)
     return TermSum(
         leaf,
         len(parts.values),
-        float(magnitude.max(initial=0.0)),
+        float(magnitude.flat[largest]) if total.size else 0.0,
         float(left.max(initial=0.0)) if magnitude.any() else 1.0,
         [(op, counts[op], float(np.linalg.norm(sums[op])), norms[op]) for op in order],
         _cosine(sums[order[0]], sums[order[1]]) if len(order) > 1 else None,
+        float(left.flat[largest]) if magnitude.any() else 1.0,
     )
 
 

@@ -143,7 +143,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def stats_document(target: str, stats: Stats) -> dict[str, Any]:
+def stats_document(target: str, stats: Stats, notes: Sequence[str] = ()) -> dict[str, Any]:
     """`graphlens stats --json`. Bytes and nanoseconds; null where a size or a time is not available.
 
     `calls` is null but for modules, and `tensors` unless the kinds of saved tensors were asked for.
@@ -163,6 +163,7 @@ def stats_document(target: str, stats: Stats) -> dict[str, Any]:
         "by": stats.by,
         "rows": [_row(row) for row in stats.rows],
         "tensors": None if stats.tensors is None else [_kind(kind) for kind in stats.tensors],
+        "notes": list(notes),
     }
 
 

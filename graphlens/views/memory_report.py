@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.memory import Growth, Memory
-from graphlens.graph import GradGraph
-from graphlens.units import bytes_text, count_text, nodes_text, percent_text, significant
+from graphlens.graph import GradGraph, printable
+from graphlens.units import bytes_text, count_text, counted, nodes_text, percent_text, significant
 from graphlens.views.opening import NOT_MEASURED, next_steps, opening
 from graphlens.views.table import paragraph, table, to_text
 
@@ -22,41 +22,43 @@ def memory_report(
     memory: Memory,
     growth: Growth,
     *,
-    note: str = "",
+    notes: Sequence[str] = (),
     width: int = 80,
     colour: bool = False,
     steps: Sequence[str] = (),
 ) -> str:
     """The ledger as three numbers, the peak of both passes, and what is alive there; then what to type next."""
-    parts = (*_parts(title, graph, memory, growth, note, width), *next_steps(steps, width))
+    parts = (*_parts(title, graph, memory, growth, notes, width), *next_steps(steps, width))
     return to_text(parts, width=width, colour=colour)
 
 
 def _parts(
-    title: str, graph: GradGraph, memory: Memory, growth: Growth, note: str, width: int
+    title: str, graph: GradGraph, memory: Memory, growth: Growth, notes: Sequence[str], width: int
 ) -> Iterator[RenderableType]:
     yield from opening(title, graph, graph.meta.get("threads"), width)
-    if note:
-        yield paragraph(note, width=width)
+    for note in notes:
+        yield paragraph(printable(note), width=width)
     yield Text("")
     yield table(("", ""), list(_numbers(graph, memory, growth)))
     yield Text("")
     for sentence in _sentences(graph, memory, growth):
         yield paragraph(sentence, width=width)
-    yield Text("")
+    if memory.rows:
+        yield Text("")
     rows = [
         (row.key, count_text(row.storages), _size(memory, row.bytes), percent_text(row.bytes, memory.kept))
         for row in memory.rows[:_MOST_ROWS]
     ]
     total = ("total", count_text(sum(row.storages for row in memory.rows)), _size(memory, memory.kept), "100.0 %")
-    yield table((memory.by, "storages", "kept", "share"), rows, total=total if memory.kept else ())
+    if rows:
+        yield table((memory.by, "storages", "kept", "share"), rows, total=total if memory.kept else ())
     if len(memory.rows) > _MOST_ROWS:
         yield Text(f"… and {len(memory.rows) - _MOST_ROWS:,} more rows (--json lists them all)")
 
 
 def _numbers(graph: GradGraph, memory: Memory, growth: Growth) -> Iterator[tuple[str, str]]:
     yield "saved for backward, as views", _size(memory, memory.views)
-    yield f"as {count_text(memory.storage_count)} distinct storages", _size(memory, memory.storages)
+    yield f"as {counted(memory.storage_count, 'distinct storage')}", _size(memory, memory.storages)
     yield "  in memory anyway (parameters, inputs, buffers)", bytes_text(memory.anyway)
     yield "  kept for backward alone (activations)", _size(memory, memory.kept)
     if growth.pass_bytes is None:

@@ -17,6 +17,7 @@ from graphlens.views.opening import NOT_MEASURED
 from graphlens.views.table import paragraph, table
 
 _MOST_QUANTITIES = 12
+_MOST_IN_SHORT = 3
 _MOST_SHARES = 4
 _Columns = tuple[tuple[str, ...], Callable[[Quantity], tuple[str, ...]]]
 _MOST_LEFT_OUT = 0.5  # of an error, by first order: with more, shares tell nothing
@@ -174,11 +175,14 @@ def _made_by_in_short(accuracy: Accuracy, item: Quantity) -> str:
     """The largest shares of a result in one sentence."""
     made = item.attribution
     assert made is not None
-    rows = shares(accuracy, made)
+    rows = sorted(shares(accuracy, made), key=lambda row: -abs(row.net))
     told = [
-        f"{row.op} ({row.during}{', ' + _line(row.line) if row.line else ''}) {_percent(row.share)}" for row in rows
+        f"{row.op} ({row.during}{', ' + _line(row.line) if row.line else ''}) {_percent(row.share)}"
+        for row in rows[:_MOST_IN_SHORT]
     ]
-    text = f"{name_of(item)} (norm of the error {_number(item.norm or 0.0)}): {listed(told[:3])}"
+    if len(rows) > len(told):
+        told.append(f"{len(rows) - len(told):,} more")
+    text = f"{name_of(item)} (norm of the error {_number(item.norm or 0.0)}): {listed(told)}"
     if made.total and abs(made.discrepancy or 0.0) > _MOST_LEFT_OUT * abs(made.total):
         return f"{name_of(item)}, {_number(item.norm or 0.0)}: too large an error for first order to tell who made it."
     if made.total:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from graphlens.analyses.counts import Row, SavedKind, Stats, row_of_rows
-from graphlens.graph import GradGraph, shape_text
+from graphlens.graph import GradGraph, printable, shape_text
 from graphlens.units import bytes_text, count_text, percent_text, seconds_text
 from graphlens.views.opening import next_steps, opening
 from graphlens.views.table import break_key, paragraph, table, to_text
@@ -28,13 +29,15 @@ def stats_report(
     *,
     width: int = 80,
     colour: bool = False,
+    notes: Sequence[str] = (),
     steps: Sequence[str] = (),
 ) -> str:
-    """Counts of one graph, row by row, with its leaves; `steps` are the commands to type next.
+    """Counts of one graph, row by row, with its leaves.
 
-    Times are shown where there are any, and the saved tensors by kind where they were summed up.
+    `notes` say how it was run, `steps` are the commands to type next. Times are shown where there
+    are any, and the saved tensors by kind where they were summed up.
     """
-    parts = _stats_parts(target, graph, stats, width)
+    parts = _stats_parts(target, graph, stats, notes, width)
     return to_text((*parts, *next_steps(steps, width)), width=width, colour=colour)
 
 
@@ -61,9 +64,13 @@ def _csv_rows(stats: Stats) -> Iterator[tuple[object, ...]]:
         yield (row.key, row.nodes, *sizes, row.unknown, *[row.calls] * calls, *[row.forward_ns] * times)
 
 
-def _stats_parts(target: str, graph: GradGraph | None, stats: Stats, width: int) -> Iterator[RenderableType]:
+def _stats_parts(
+    target: str, graph: GradGraph | None, stats: Stats, notes: Sequence[str], width: int
+) -> Iterator[RenderableType]:
     total = stats.total
     yield from opening(target, graph, None if graph is None else graph.meta.get("threads"), width)
+    for note in notes:
+        yield paragraph(printable(note), width=width)
     yield Text("")
     yield table(
         ("", ""),
@@ -171,7 +178,7 @@ def _availability(stats: Stats, width: int) -> Iterator[RenderableType]:
     elif stats.total.unknown:
         yield Text("")
         yield paragraph(
-            f"Sizes are lower bounds (≥): {count_text(stats.total.unknown)} nodes or tensors show no size, "
+            f"Sizes are lower bounds (≥): {_sizeless(stats.total.unknown)} no size, "
             "because a hook packed them or autograd hides them.",
             width=width,
         )
@@ -232,11 +239,18 @@ def _kind_size(kinds: Iterable[SavedKind]) -> str:
     return f"≥ {bytes_text(size)}" if size else "?"
 
 
+def _sizeless(count: int) -> str:
+    return "1 node or tensor shows" if count == 1 else f"{count_text(count)} nodes or tensors show"
+
+
 def _leaf_parts(stats: Stats, width: int) -> Iterator[RenderableType]:
+    # As gradients are called where the leaf has no name of its own.
+    unnamed = map("leaf[{}]".format, itertools.count())
     rows = [
-        (leaf.name or f"(unnamed, node {leaf.node})", leaf.role or "", shape_text(leaf.shape), count_text(leaf.uses))
+        (leaf.name or f"{next(unnamed)} (node {leaf.node})", leaf.role or "", shape_text(leaf.shape),
+         count_text(leaf.uses))
         for leaf in stats.leaves[:_MOST_LEAVES]
-    ]
+    ]  # fmt: skip
     if rows:
         yield table(("leaf", "role", "shape", "uses"), rows, left=3)
     if len(stats.leaves) > _MOST_LEAVES:

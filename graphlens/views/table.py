@@ -119,7 +119,7 @@ def break_key(key: str, room: int) -> str:
 
 def heading(left: str, right: str = "", *, width: int = 80) -> Text:
     """A bold line, with a plain remark at its right end where there is room."""
-    gap = width - len(left) - len(right)
+    gap = width - cell_len(left) - cell_len(right)
     if right and gap < 2:
         return Text.assemble((left, "bold"), "\n", right)
     return Text.assemble((left, "bold"), " " * gap if right else "", right)

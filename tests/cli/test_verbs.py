@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import networkx as nx
 import pytest
+from rich.cells import cell_len
 
 from graphlens.storage import load
 from graphlens.targets import LESSONS
@@ -292,3 +294,35 @@ def test_compare_takes_options_for_each_side() -> None:
     document = json.loads(run_cli(*arguments, "--repeats", "0").out)
     assert (document["a"]["nodes"] - document["b"]["nodes"]) == 3 * 3  # a product, an inverse, a product a round
     assert (document["a"]["target"], document["b"]["target"]) == ("wasteful (a)", "wasteful (b)")
+
+
+def test_stats_and_memory_say_how_an_output_was_reduced() -> None:
+    Path("wide.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(3, 4), (torch.rand(5, 3),)\n")
+
+    for verb in ("stats", "memory"):
+        assert "reduced by .sum()" in run_cli(verb, "wide.py:build").out
+    notes = json.loads(run_cli("stats", "wide.py:build", "--json").out)["notes"]
+    assert any("reduced by .sum()" in note for note in notes)
+
+
+def test_a_leaf_without_a_name_is_called_the_same_everywhere() -> None:
+    Path("bare.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    return (torch.ones(2, requires_grad=True) * torch.ones(3, 1, requires_grad=True)).sum()\n"
+    )
+    counted = run_cli("stats", "bare.py:build").out
+
+    assert list(json.loads(run_cli("run", "bare.py:build", "--json").out)["gradients"]) == ["leaf[0]", "leaf[1]"]
+    assert re.search(r"\nleaf\[0\] \(node 0\) +\[2\] +1\n", counted)
+    assert re.search(r"\nleaf\[1\] \(node 1\) +\[3, 1\] +1\n", counted)
+
+
+def test_wide_letters_take_two_columns_of_the_page() -> None:
+    Path("wide.py").write_text(
+        "import torch\ndef 层层层层层层层层层层层层层层层层():\n    return torch.nn.Linear(3, 4), (torch.rand(5, 3),)\n"
+    )
+    first = run_cli("stats", "wide.py:层层层层层层层层层层层层层层层层").out.splitlines()[0]
+
+    assert first.endswith("threads")
+    assert cell_len(first) == 80

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+import graphlens
 from graphlens.accuracy import Quantity
-from graphlens.capture.program import tensors_program
+from graphlens.capture.program import subject_program, tensors_program
 from graphlens.capture.taping import record_tape
 from graphlens.numerics.exact import replay
 from graphlens.numerics.quantities import quantity, right_digits, ulps, unit_roundoff
 from graphlens.numerics.reference import ExactReference, ShadowReference
+from graphlens.numerics.rounding import measure_accuracy
 from graphlens.numerics.shadow import in_float64
 from graphlens.numerics.study import Study, euclidean, targets_of
 
@@ -170,3 +172,16 @@ def test_a_norm_neither_overflows_nor_vanishes() -> None:
     assert euclidean(np.zeros(0)) == 0.0
     assert math.isnan(euclidean(np.array([1.0, math.nan])))
     assert euclidean(np.array([1.0, math.inf])) == math.inf
+
+
+def test_an_infinite_true_value_has_no_distance() -> None:
+    """sqrt has an infinite slope at 0, in float64 as in float32."""
+    subject = graphlens.Subject(lambda w: w.sqrt().sum(), (torch.zeros(2, requires_grad=True),))
+    trace = graphlens.trace(subject)
+    assert trace.graph is not None
+    accuracy = measure_accuracy(subject_program(subject), trace.graph)
+    output, gradient = (next(q for q in accuracy.quantities if q.kind == kind) for kind in ("output", "gradient"))
+
+    assert accuracy.method == "float64"
+    assert (output.error, output.truth) == (0.0, 0.0)
+    assert (gradient.not_finite, gradient.error, gradient.true, gradient.digits) == (2, None, None, None)

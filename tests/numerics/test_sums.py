@@ -34,7 +34,9 @@ def test_the_gradient_of_the_exercises_matrix_is_products_against_inverses(n: in
     size = sum(np.abs(part) for part in inverses[-n:])
     reach = {op: (total, norms) for op, _, total, norms in found.groups}
     assert reach["LinalgInvEx"][0] == pytest.approx(np.linalg.norm(sum(inverses[-n:])), rel=1e-9)
-    assert found.magnitude == pytest.approx(2 * size.max(), rel=1e-6)
+    total = np.abs(tape.tensors[tape.gradients["A"]].numpy())
+    assert found.magnitude == pytest.approx(2 * size.flat[total.argmax()], rel=1e-6)
+    assert found.kept * found.magnitude == pytest.approx(total.max(), rel=1e-12)
     assert found.opposite == pytest.approx(-1.0, abs=1e-9)
     assert found.left < 1e-10
     assert len(products) >= n
@@ -53,6 +55,16 @@ def test_parts_by_hand() -> None:
     assert groups["Pow"] == (1, pytest.approx(20**0.5), pytest.approx(20**0.5))
     # The two largest groups are (0.5, 0.5) and (2, 4).
     assert found.opposite == pytest.approx(3 / (0.5 * 2**0.5 * 20**0.5))
+
+
+def test_what_is_told_of_is_one_entry() -> None:
+    """The largest of the sum, which need not be that with the largest parts, nor that of which most is left."""
+    x = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64, requires_grad=True)
+    many, few = torch.tensor([100.0, 8.0, 1.0]), torch.tensor([99.0, 5.0, 0.0])
+    tape, graph = taped(of(lambda x: (many * x - few * x).sum(), x))
+    (found,) = term_sums(tape, graph)
+    assert (found.magnitude, found.kept) == (13.0, 3 / 13)
+    assert found.left == 1.0
 
 
 def test_one_part_is_no_sum() -> None:

@@ -126,6 +126,7 @@ def test_stats() -> None:
         ],
         "forward_ns": None,
         "tensors": None,
+        "notes": [],
     }  # fmt: skip
 
 

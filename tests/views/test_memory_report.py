@@ -69,7 +69,7 @@ def flat(memory: Memory, growth: Growth, **options: str) -> str:
 
 
 def test_what_was_not_measured_says_why() -> None:
-    text = flat(MEMORY, Growth(reason="this system has no /proc"), note="predicted without data")
+    text = flat(MEMORY, Growth(reason="this system has no /proc"), notes=("predicted without data",))
 
     assert "lesson predicted without data" in text
     assert "the process grew by not measured" in text

@@ -151,3 +151,14 @@ def test_several_gradients_that_are_0() -> None:
     assert "The true values of the gradients of A and B are 0: what the run has in their place" in " ".join(
         report(accuracy(*items)).split()
     )
+
+
+def test_the_short_form_names_the_largest_shares_of_what_it_prints() -> None:
+    """Net shares: an op whose errors cancel among themselves may have the largest magnitude and the least share."""
+    ops = tuple(Op(name, None, False, False) for name in ("mv", "mv", "mm", "add", "exp"))
+    terms = [5e-9, -5e-9, 6e-10, 3e-10, 1e-10]
+    text = report(accuracy(quantity(), quantity("A", "gradient", terms=terms), ops=ops))
+    words = " ".join(text.split())
+
+    assert "gradient of A (norm of the error 1.0e-09): mm (forward) 60.0 %, add (forward) 30.0 %, exp" in words
+    assert "10.0 % and 1 more; the sum over all ops is 100.0 %" in words

@@ -59,6 +59,7 @@ def _finding(accuracy: Accuracy, quantity: Quantity, parts: TermSum | None, leaf
             "parts": parts.terms,
             "sum_of_magnitudes": parts.magnitude,
             "left": parts.left,
+            "left_of_largest": parts.kept,
             "groups": [
                 {"op": op, "parts": count, "norm_of_sum": total, "sum_of_norms": norms}
                 for op, count, total, norms in parts.groups
@@ -113,10 +114,10 @@ def _parts_words(parts: TermSum) -> str:
     text = f"It is the sum of {count_text(parts.terms)} parts, {listed(groups)}"
     if len(parts.groups) > _MOST_GROUPS:
         text += f" and of {count_text(len(parts.groups) - _MOST_GROUPS)} other ops"
-    left = f"the sum leaves {significant(parts.left, 2)} of the parts' magnitudes, which come to "
+    left = f"the largest entry is {significant(parts.kept, 2)} of its parts' magnitudes, which come to "
     left += significant(parts.magnitude, 3)
     if parts.opposite is not None and parts.opposite < -1 + _CANCELS:
         (_, _, one, _), (_, _, other, _) = parts.groups[:2]
-        norms = f"norms {significant(one, 3)} and {significant(other, 3)}"
+        norms = f"Euclidean norms {significant(one, 3)} and {significant(other, 3)}"
         return f"{text}, which are equal and opposite ({norms}, cosine {parts.opposite:.6g}): {left}"
     return f"{text}: {left}"
