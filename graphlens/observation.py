@@ -99,6 +99,8 @@ class Observation:
         is_forward: whether only a forward pass was recorded, and not also what built its module.
         backward_error: why the backward pass failed, "" if it did not.
         stopped: nodes that received a gradient and passed None on towards a leaf, by leaf.
+        forward_fault: the call that made a result not finite; or, if the result is finite, the one that made the
+            numbers not finite which the node of `backward_fault` then makes NaN of.
         zeroing: nodes that received a gradient other than 0 and passed nothing but 0 on.
         constant: nodes whose result is the same for every input.
         dependence: per leaf, which entries of which output changed when its value was changed and

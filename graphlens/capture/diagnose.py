@@ -190,13 +190,9 @@ _Probed = Sequence[tuple[tuple[Range, ...], tuple[Range, ...]]]
 
 def _first_fault(probed: _Probed, flow: Flow) -> NonFinite | None:
     cone = _behind(flow, set(flow.outputs.values()), len(flow.steps))
-    for what, count in (("NaN", _nan), ("infinity", _unfinite)):
-        for number in cone:
-            inputs, outputs = probed[number]
-            if any(map(count, outputs)) and not any(map(count, inputs)):
-                origin = _origin(probed, flow, number) if any(map(_unfinite, inputs)) else None
-                first = () if origin is None else probed[origin][0]
-                return NonFinite(what, number, None, inputs, outputs, origin, first)
+    made = _first_made(probed, flow, cone)
+    if made is not None:
+        return made
     # Infinite values that were asked for, as in masks, are harmless until they are all there is.
     masked = False
     for number in cone:
@@ -208,6 +204,18 @@ def _first_fault(probed: _Probed, flow: Flow) -> NonFinite | None:
                 return NonFinite("infinity", number, None, inputs, outputs)
             masked = True
     return NonFinite("asked for", None, None, (), ()) if masked else None
+
+
+def _first_made(probed: _Probed, flow: Flow, cone: Sequence[int]) -> NonFinite | None:
+    """The first of these calls that made NaN, or else infinity, from numbers without."""
+    for what, count in (("NaN", _nan), ("infinity", _unfinite)):
+        for number in cone:
+            inputs, outputs = probed[number]
+            if any(map(count, outputs)) and not any(map(count, inputs)):
+                origin = _origin(probed, flow, number) if any(map(_unfinite, inputs)) else None
+                first = () if origin is None else probed[origin][0]
+                return NonFinite(what, number, None, inputs, outputs, origin, first)
+    return None
 
 
 def _is_ours(flow: Flow, step: Step) -> bool:
@@ -239,12 +247,20 @@ def _extent(ranges: Sequence[Range]) -> tuple[int, int]:
     return max(((math.prod(item.shape), len(item.shape)) for item in ranges), default=(0, 0))
 
 
-def backward_fault(program: Program, start: Start, graph: GradGraph) -> NonFinite | None:
-    """The first node of the backward pass that made NaN (or infinity) from gradients without."""
+def backward_fault(
+    program: Program, start: Start, graph: GradGraph, first: Flow
+) -> tuple[NonFinite | None, NonFinite | None]:
+    """The first node of the backward pass that made NaN (or infinity) from gradients without.
+
+    And the call of the forward pass by which the node's own call had met NaN or infinity before, in numbers that do
+    not reach the result; None if it met none. Its step is that of the first run.
+    """
     with start.again():
-        made, nodes = _made_again(program, graph)
+        with recorder_of(program) as recorder:
+            recorder.probe = _ranges_of_call
+            made, nodes = _made_again(program, graph)
         if made is None:
-            return None
+            return None, None
         found: list[NonFinite] = []
 
         def watch(
@@ -260,7 +276,24 @@ def backward_fault(program: Program, start: Start, graph: GradGraph) -> NonFinit
 
         functions = {number: watch for number, node in enumerate(graph.nodes) if node.kind != "leaf"}
         _backward_under(made, program, functions, nodes)
-        return found[0] if found else None
+        if not found:
+            return None, None
+        flow = recorder.flow({}, {**made.outputs, **made.differentiated})
+        sequence = nodes[found[0].node or 0]._sequence_nr()
+        return found[0], _met_before(recorder.probed, flow, sequence, first)  # type: ignore[arg-type]
+
+
+def _met_before(probed: _Probed, flow: Flow, sequence: int, first: Flow) -> NonFinite | None:
+    """The first call that made what is not finite among the numbers that a node's call reads or makes."""
+    call = next((number for number, step in enumerate(flow.steps) if step.first <= sequence < step.end), None)
+    if call is None or not any(map(_unfinite, (*probed[call][0], *probed[call][1]))):
+        return None
+    made = _first_made(probed, flow, _behind(flow, set(flow.steps[call].outputs), call + 1))
+    if made is None or made.step is None:
+        return None
+    step = _same_step(flow, made.step, first)
+    origin = None if made.origin is None else _same_step(flow, made.origin, first)
+    return None if step is None else made._replace(step=step, origin=origin)
 
 
 def _nodes(tensors: Iterable[torch.Tensor]) -> list[AutogradNode]:

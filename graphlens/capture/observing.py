@@ -94,7 +94,8 @@ def _diagnosed(program: Program, facts: Observation, wanted: Mapping[str, torch.
             spoilt=diagnose.spoilt_before(program, start),
         )
     elif facts.graph is not None and any(leaf.gradient == "nonfinite" for leaf in facts.leaves):
-        told = replace(told, backward_fault=diagnose.backward_fault(program, start, facts.graph))
+        fault, met = diagnose.backward_fault(program, start, facts.graph, facts.flow)
+        told = replace(told, backward_fault=fault, forward_fault=met)
     changed = [leaf.name for leaf in lost if leaf.name in wanted and leaf.name not in stuck]
     return _with_dependence(program, told, wanted, start, changed) if changed else told
 

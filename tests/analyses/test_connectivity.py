@@ -1016,6 +1016,25 @@ def test_the_node_that_made_nan() -> None:
     assert "torch.where after the op does not help" in finding.fix
 
 
+def test_the_call_that_made_what_the_backward_pass_meets() -> None:
+    made, back = NonFinite("NaN", 0, None, (ONE,), ()), NonFinite("NaN", None, 1, (TWO,), ())
+    finding = only(not_finite(made, finite=True, backward_fault=back), "GL107")
+
+    assert finding.claim == (
+        "The gradient of x is not finite though the result is: torch.log() has NaN in its result and none in its "
+        "inputs, which are from -1 to 4; the result is finite all the same, and LogBackward0, which computes with "
+        "that, makes NaN of a gradient without."
+    )
+    assert finding.where == Place(line(1), "y = x.log()", "(Net)", (1,))
+    assert "to mask the result does not help" in finding.fix
+    assert (finding.evidence["inputs"], finding.evidence["gradients"]) == ([ONE._asdict()], [TWO._asdict()])
+    both = only(not_finite(made._replace(origin=0, origin_inputs=(ONE,)), finite=True, backward_fault=back), "GL107")
+    assert (
+        "torch.log() makes infinity from inputs without, which are from -1 to 4, of which torch.log() at "
+        f"{line(1)} makes NaN; the result is finite all the same"
+    ) in both.claim
+
+
 def test_nan_without_a_known_place() -> None:
     assert only(not_finite(), "GL107").claim == "loss is not finite."
     assert only(not_finite(finite=True), "GL107").claim == "The gradient of x is not finite."

@@ -209,6 +209,27 @@ def test_the_node_and_the_line_that_anomaly_mode_names(name: str) -> None:
     assert trace.graph.sources[node.source].line == int(lines[-1])
 
 
+def test_what_a_node_of_the_backward_pass_had_met_in_the_forward_pass() -> None:
+    def attended(x: torch.Tensor) -> torch.Tensor:
+        weights = x.masked_fill(torch.tensor([[True, True], [False, True]]), -math.inf).softmax(1)
+        return (weights @ x).masked_fill(torch.tensor([[True], [False]]), 0.0).sum()
+
+    def entropy(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x * x.log(), x).sum()
+
+    def calls(forward: Callable[[torch.Tensor], torch.Tensor], value: torch.Tensor) -> list[str | None]:
+        seen = graphlens.trace(forward, value.requires_grad_(), diagnose=True).observation
+        fault = seen.forward_fault
+        if fault is None or fault.step is None:
+            return [None]
+        return [seen.flow.steps[number].function for number in (fault.origin, fault.step) if number is not None]
+
+    assert calls(attended, torch.ones(2, 2)) == ["Tensor.softmax"]
+    assert calls(entropy, torch.tensor([0.5, 0.0])) == ["Tensor.log", "Tensor.mul"]
+    # A root of 0 is finite, and so is all that its node keeps.
+    assert calls(lambda x: (x * 1).sqrt().sum() * 0, torch.zeros(2)) == [None]
+
+
 def test_infinity_is_told_where_no_nan_arises() -> None:
     trace = graphlens.trace(lambda x: (x.sqrt() * 3).sum(), torch.zeros(2, requires_grad=True), diagnose=True)
     found = trace.observation.backward_fault

@@ -295,3 +295,19 @@ def contrast_without_any_negative():
         return (others.logsumexp(1) - similarity.diagonal()).mean()  # <- fault
 
     return Subject(contrast, [torch.randn(1, 3, requires_grad=True)])
+
+
+@faulty("GL107", mechanism="fully masked row, masked again")
+def rows_of_padding_are_set_to_zero_after_the_attention():
+    class Attend(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, padding):
+            scores = self.query(x) @ self.key(x).transpose(1, 2) / 2
+            weights = scores.masked_fill(padding[:, None, :], float("-inf")).softmax(-1)  # <- fault
+            return (weights @ self.value(x)).masked_fill(padding[..., None], 0.0).sum()
+
+    padding = torch.tensor([[False, False, True], [True, True, True]])
+    return Subject(Attend(), [torch.randn(2, 3, 4), padding])

@@ -73,6 +73,7 @@ WORDS = {
     "other_images_pass_the_same_projector_detached": (".detach() cuts", "as a generator does in the discriminator's"),
     "features_without_gradient_are_put_beside_their_pixels": ("a block without", "as an actor does whose choice"),
     "heaviside_has_no_derivative": ("derivative for aten::heaviside is not implemented", "an op that torch has"),
+    "rows_of_padding_are_set_to_zero_after_the_attention": (".softmax() has NaN in its result", "in place of infinity"),
     "softmax_is_spelt_out_and_overflows": ("torch.exp() makes infinity from inputs without", "the stable form"),
 }
 

@@ -205,6 +205,8 @@ def non_finite(facts: Facts) -> Iterator[Finding]:
         yield _spoilt(facts, subject, spoilt, evidence)
     elif bad_ends and fault is not None and fault.step is not None:
         yield _first_call(facts, subject, fault, evidence)
+    elif seen.backward_fault is not None and fault is not None and fault.step is not None:
+        yield _met_in_backward(facts, bad_leaves, fault, seen.backward_fault, evidence)
     elif seen.backward_fault is not None and seen.graph is not None:
         fault = seen.backward_fault
         assert fault.node is not None
@@ -275,6 +277,38 @@ def _first_call(facts: Facts, subject: str, fault: NonFinite, evidence: dict[str
         )
     where = facts.place(step)
     return Finding("GL107", "error", claim, where, {**evidence, "inputs": [item._asdict() for item in inputs]}, fix)
+
+
+def _met_in_backward(
+    facts: Facts, leaves: list[str], fault: NonFinite, backward: NonFinite, evidence: dict[str, object]
+) -> Finding:
+    """The call that made NaN or infinity in the forward pass, which does not reach the result and comes back then."""
+    steps, graph = facts.flow.steps, facts.seen.graph
+    assert fault.step is not None
+    assert graph is not None
+    assert backward.node is not None
+    step, inputs = steps[fault.step], fault.inputs
+    if fault.origin is None:
+        made = f"has {fault.what} in its result and none in its inputs"
+        then = ""
+    else:
+        last, step, inputs = step, steps[fault.origin], fault.origin_inputs
+        made = "makes infinity from inputs without"
+        then = f", of which {shown(last.function)} at {facts.place(last).source} makes NaN"
+    return Finding(
+        "GL107", "error",
+        f"{_gradients_of(leaves)} not finite though the result is: {shown(step.function)} {made}, which are "
+        f"{_ranges(inputs)}{then}; the result is finite all the same, and {graph.nodes[backward.node].op}, which "
+        f"computes with that, makes {backward.what} of a gradient without.",
+        replace(facts.place(step), nodes=(backward.node,)),
+        {
+            **evidence,
+            "inputs": [item._asdict() for item in inputs],
+            "gradients": [item._asdict() for item in backward.inputs],
+        },
+        "keep the inputs of this call away from where its result is not finite: clamp them, add a small number, mask "
+        "with a large number in place of infinity; to mask the result does not help",
+    )  # fmt: skip
 
 
 def _gradients_of(names: list[str]) -> str:
