@@ -114,6 +114,8 @@ class Observation:
         held: the values of tensors that somebody besides the graph still holds after the run.
         existing: the values that are known to have been there before the run.
         spoilt: what was not finite before the run.
+        unlisted: per leaf without a name the place where a module keeps it, in a list or a dictionary of its own, and
+            whether that holds nothing else.
         diagnosed: whether the runs that tell the others were made.
     """
 
@@ -137,6 +139,7 @@ class Observation:
     held: frozenset[int] = frozenset()
     existing: frozenset[int] = frozenset()
     spoilt: Sequence[Spoilt] = ()
+    unlisted: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     diagnosed: bool = False
 
     @property

@@ -128,6 +128,17 @@ PAGES: dict[str, Page] = {
         "torch.where(x > 0, x.sqrt(), zero)",
         "torch.where(x > 0, x.clamp(min=eps).sqrt(), zero)",
     ),
+    "GL108": Page(
+        "a parameter that the module does not list",
+        "warning; info for a single module in a list",
+        "A leaf that requires a gradient takes part in the forward pass, and the module keeps it as a plain tensor; or "
+        "it keeps it, or the layer that it belongs to, in a plain list, tuple or dictionary. It may well receive a "
+        "gradient; but module.parameters() does not give it, so that "
+        "an optimizer made of that does not train it, .to() does not move it, and state_dict() does not save it. "
+        "A list of one module is how a module is hidden on purpose, and is information.",
+        "self.layers = [nn.Linear(4, 4) for _ in range(3)]",
+        "self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))",
+    ),
     "GL201": Page(
         "the same value is computed again",
         "warning",
@@ -285,5 +296,5 @@ PAGES: dict[str, Page] = {
 
 
 def matches(code: str, choices: tuple[str, ...]) -> bool:
-    """Whether a code is one of `choices`, or begins with one: GL1 stands for GL101 to GL107."""
+    """Whether a code is one of `choices`, or begins with one: GL1 stands for GL101 to GL108."""
     return any(code.startswith(choice.upper()) for choice in choices)

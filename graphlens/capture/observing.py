@@ -17,6 +17,7 @@ from graphlens.capture.ledger import look_of
 from graphlens.capture.program import Pass, Program
 from graphlens.capture.record import Recorder
 from graphlens.capture.start import Start, unexpanded
+from graphlens.capture.unlisted import unlisted
 from graphlens.flow import LEAF, UNSEEN, Flow
 from graphlens.graph import GradGraph, printable
 from graphlens.observation import EndFact, LeafFact, Observation
@@ -74,6 +75,7 @@ def observation_of(
         clobbered=diagnose.clobbered(first.roots.values()) if "inplace operation" in backward_error else (),
         held=_held(recorder, flow, wanted),
         existing=recorder.existing,
+        unlisted=unlisted(program.subject.module if program.subject else None, wanted, program.leaves),
     )
     return facts if start is None else _diagnosed(program, facts, wanted, start)
 

@@ -421,3 +421,36 @@ def auxiliary_loss_is_backpropagated_inside_forward():
             return self.main(h).square().mean() + self.side(h.detach()).mean()  # <- near
 
     return Subject(Deep(), [torch.randn(2, 3)])
+
+
+# GL108
+
+
+@faulty("GL108", mechanism="layers in a list")
+def layers_are_kept_in_a_plain_list():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Linear(4, 4) for _ in range(3)]
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = torch.relu(layer(x))  # <- fault
+            return self.head(x).mean()
+
+    return Subject(Deep(), [torch.randn(5, 4)])
+
+
+@faulty("GL108", mechanism="a plain tensor")
+def bias_is_a_tensor_and_no_parameter():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 2, bias=False)
+            self.bias = torch.zeros(2, requires_grad=True)
+
+        def forward(self, x):
+            return (self.linear(x) + self.bias).square().mean()  # <- fault
+
+    return Subject(Shifted(), [torch.randn(5, 4)])

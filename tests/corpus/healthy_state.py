@@ -203,3 +203,23 @@ def broadcast_returns_the_argument_itself():
             return (mean + scale * noise).tanh().sum()
 
     return Subject(Broadcast(), [torch.randn(3, 4)])
+
+
+# Lists
+
+
+@healthy(mechanism="layers in a list as well")
+def layers_are_listed_and_kept_in_a_list_as_well():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 1)
+            self.order = [self.first, self.second]
+            self.scales = [torch.ones(()), torch.full((), 0.5)]
+
+        def forward(self, x):
+            for layer, scale in zip(self.order, self.scales, strict=True):
+                x = torch.tanh(layer(x)) * scale
+            return x.mean()
+
+    return Subject(Deep(), [torch.randn(5, 4)])

@@ -12,6 +12,8 @@ import graphlens
 from graphlens.analyses.findings import Finding
 from tests.corpus import FAULTY, HEALTHY, Case
 
+LEVELS = {"GL102": "warning", "GL103": "info", "GL104": "warning", "GL108": "warning"}
+
 
 def findings_of(case: Case) -> tuple[Finding, ...]:
     with warnings.catch_warnings():
@@ -36,7 +38,7 @@ def test_a_fault_is_found_where_it_stands(case: Case) -> None:
     right = [finding for finding in findings if finding.code == case.code]
 
     assert right, f"not found; only {[finding.code for finding in findings]}"
-    level = case.level or {"GL102": "warning", "GL103": "info", "GL104": "warning"}.get(str(case.code), "error")
+    level = case.level or LEVELS.get(str(case.code), "error")
     assert {finding.level for finding in right} == {level}
     if case.line is not None:
         assert {line_of(finding) for finding in right} <= {case.line, *case.near}

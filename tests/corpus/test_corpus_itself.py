@@ -156,7 +156,7 @@ def test_there_are_enough_cases_under_their_own_names():
 def test_the_mechanisms_are_spread():
     assert len({case.mechanism for case in FAULTY if case.code == "GL101"}) >= 20
     assert len({case.mechanism for case in HEALTHY}) >= 40
-    assert {case.code for case in FAULTY} == {f"GL10{k}" for k in range(1, 8)}
+    assert {case.code for case in FAULTY} == {f"GL10{k}" for k in range(1, 9)}
     assert all(case.mechanism for case in CASES)
 
 
@@ -255,6 +255,13 @@ def test_the_gradient_is_zero_throughout(case):
     assert without_gradient(result) == case.lost == set()
     assert case.zero == {name for name, gradient in result.gradients.items() if not gradient.any()}
     assert case.zero
+
+
+@of("GL108")
+def test_a_leaf_that_receives_a_gradient_is_not_listed(case):
+    result = run(case)
+    assert without_gradient(result) == case.lost == set()
+    assert result.strangers > 0
 
 
 @of("GL106")

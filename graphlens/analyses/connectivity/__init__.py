@@ -10,7 +10,7 @@ from graphlens.analyses.connectivity.control import value_branches
 from graphlens.analyses.connectivity.cuts import cut_findings, remaining_leaves
 from graphlens.analyses.connectivity.facts import Facts
 from graphlens.analyses.connectivity.failures import failing_backward, missing_graph, non_finite, stopping_nodes
-from graphlens.analyses.connectivity.leaves import flat_gradients, fresh_leaves, unused_leaves
+from graphlens.analyses.connectivity.leaves import flat_gradients, fresh_leaves, unlisted_leaves, unused_leaves
 from graphlens.analyses.findings import Finding, most_serious_first
 from graphlens.observation import LeafFact, Observation
 
@@ -84,6 +84,7 @@ def connectivity(seen: Observation, ignore: Iterable[str] = ()) -> Connectivity:
         *value_branches(facts),
         *unused,
         *flat,
+        *unlisted_leaves(facts),
         *failing_backward(facts),
         *missing_graph(facts, cuts[0].where if cuts else None),
         *non_finite(facts),

@@ -1,4 +1,4 @@
-"""GL102, GL104, GL105: leaves made on the way, leaves that nothing uses, gradients that are 0 by nature."""
+"""GL102, GL104, GL105, GL108: leaves made on the way, unused and unlisted ones, gradients that are 0 by nature."""
 
 from __future__ import annotations
 
@@ -166,6 +166,34 @@ def _unused(facts: Facts, level: str, leaves: list[LeafFact], what: str, one: st
     first_use = next((step for step in facts.flow.steps if leaves[0].value in step.inputs), None)
     where = facts.place(first_use) if first_use is not None else Place()
     return Finding("GL104", level, claim, where, {"leaves": names}, fix)
+
+
+def unlisted_leaves(facts: Facts) -> Iterator[Finding]:
+    """GL108."""
+    kept = facts.seen.unlisted
+    # What forward itself made and put there is another matter.
+    leaves = [leaf for leaf in facts.wanted if leaf.name in kept and leaf.value is not None]
+    leaves = [leaf for leaf in leaves if facts.is_unseen(leaf.value or 0)]
+    for level, alone in (("warning", False), ("info", True)):
+        names = [leaf.name for leaf in leaves if kept[leaf.name][1] == alone]
+        if not names:
+            continue
+        places = [kept[name][0] for name in names]
+        one = len(places) == 1
+        them = "it" if one else "them"
+        use = next(step for step in facts.flow.steps if facts.flow.leaves[names[0]] in step.inputs)
+        fix = (
+            "make tensors torch.nn.Parameters, and keep several of these in a ParameterList or ParameterDict, layers "
+            "in a ModuleList or ModuleDict"
+        )
+        yield Finding(
+            "GL108", level,
+            f"{listed(places)} {'takes' if one else 'take'} part, and named_parameters() of the module does not list "
+            f"{them}: an optimizer made of its parameters() does not train {them}, and state_dict() does not save "
+            f"{them}.",
+            facts.place(use), {"leaves": names, "kept_in": places},
+            f"nothing, if {'it is' if one else 'they are'} hidden there on purpose; else {fix}" if alone else fix,
+        )  # fmt: skip
 
 
 def flat_gradients(facts: Facts) -> Iterator[Finding]:
