@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Array = numpy.typing.NDArray[numpy.float64]
 
+MOST_LEFT_OUT = 0.5  # of an error, by first order: with more, its terms do not tell who made it
+
 
 class Op(NamedTuple):
     """One op that ran below autograd.
@@ -68,6 +70,12 @@ class Attribution:
     def discrepancy(self) -> float | None:
         """What first order leaves out: the true total less the sum; None where the total is not known."""
         return None if self.total is None else self.total - self.net
+
+    @property
+    def holds(self) -> bool:
+        """Whether the terms sum to the true total nearly enough to tell who made it; True where that is not known."""
+        gap = self.discrepancy
+        return gap is None or abs(gap) <= MOST_LEFT_OUT * abs(self.total or 0.0)
 
 
 @dataclass(frozen=True, eq=False)

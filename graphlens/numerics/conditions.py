@@ -82,6 +82,17 @@ def condition_of(call: Call, tape: Tape) -> Condition | None:
     return condition(held)
 
 
+def gram_condition(call: Call, tape: Tape) -> Condition | None:
+    """κ₂ of X, where the matrix that a call solves with was computed as XᵀX or X Xᵀ; its κ is the square of that."""
+    value = matrix_value(call)
+    made = next((one for one in tape.calls if value is not None and value in one.outputs), None)
+    if made is None or op_name(made) not in ("mm", "bmm") or len(made.inputs) != 2:
+        return None
+    one, other = (tape.tensors[number] for number in made.inputs)
+    is_gram = one.shape == other.mT.shape and torch.equal(one, other.mT)
+    return condition(one) if is_gram else None
+
+
 def conditions_of(tape: Tape, graph: GradGraph) -> list[Condition]:
     """κ₂ of the matrices that a tape inverts, factors or solves with: of each name the worst, the largest first."""
     worst: dict[str, Condition] = {}
@@ -133,4 +144,5 @@ def amplification(derivative: Doubles, value: Doubles, result: float) -> float:
     """
     if result == 0:
         return math.inf
-    return float(np.linalg.norm(derivative.ravel()) * np.linalg.norm(value.ravel()) / abs(result))
+    with np.errstate(over="ignore", invalid="ignore"):  # where derivatives leave the range, there is no such number
+        return float(np.linalg.norm(derivative.ravel()) * np.linalg.norm(value.ravel()) / abs(result))

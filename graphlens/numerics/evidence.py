@@ -12,6 +12,8 @@ import torch
 
 from graphlens.capture.ledger import dtype_name
 from graphlens.capture.tape import Call
+from graphlens.numerics.arguments import op_name
+from graphlens.numerics.conditions import gram_condition
 from graphlens.numerics.quantities import unit_roundoff
 from graphlens.numerics.shadow import is_float, wide
 from graphlens.numerics.study import Study
@@ -80,8 +82,10 @@ def _ill_conditioned(study: Study, candidate: Candidate, call: Call, spot: Spot)
     local = study.local[spot.call]
     own = None if local is None else local[call.outputs.index(spot.value)]
     size = float(np.linalg.norm(wide(tensor).numpy().ravel()))
+    root = gram_condition(call, study.tape)
     return {
         "kappa": found.kappa,
+        "kappa_of_root": None if root is None else root.kappa,
         "at_least": found.at_least,
         "rows": found.rows,
         "columns": found.columns,
@@ -119,16 +123,26 @@ def _out_of_range(study: Study, candidate: Candidate, call: Call, spot: Spot) ->
         kind = "subnormal"
     assert study.reference is not None
     read = [wide(study.tape.tensors[value]) for value in call.inputs if is_float(study.tape.tensors[value])]
-    finite = [tensor[tensor.isfinite()].abs().max().item() for tensor in read if bool(tensor.isfinite().any())]
+    by_entry = op_name(call) in _BY_ENTRY
+    if by_entry:  # an entry is made of the entries in its place, and the others have no part in it
+        read = [given.expand(tensor.shape)[spot.place] for given in read]
+    finite = [given[given.isfinite()].abs().max().item() for given in read if bool(given.isfinite().any())]
     return {
         "kind": kind,
         "makes": f"{entry:g}",
         "true_log10": _finite(exponent(study.reference, spot.value, spot.place)),
+        "input": read[0].item() if by_entry and len(read) == 1 and finite else None,
         "largest_input": max(finite, default=None),
         "largest_number": float(facts.max),
         "least_normal_number": float(facts.tiny),
         "entries": sum(int(mask.sum()) for place in candidate.calls for mask in candidate.marks(place).values()),
     }
+
+
+_BY_ENTRY = frozenset(
+    ("exp", "exp2", "expm1", "sinh", "cosh", "sigmoid", "tanh", "erf", "erfc", "square", "pow", "reciprocal", "rsqrt",
+     "softplus", "_to_copy", "neg", "mul", "div", "add", "sub", "rsub")
+)  # fmt: skip
 
 
 def _cast(study: Study, _: Candidate, call: Call, spot: Spot) -> Told:

@@ -154,7 +154,8 @@ class _Trial:
                     continue
                 part = adjoint[value] * mask
                 error = None if local is None else local[position]
-                found[value] = np.where(part != 0, part * (np.nan if error is None else error), 0.0)
+                with np.errstate(invalid="ignore"):  # an infinite weight and no error: no number, as in `attribute`
+                    found[value] = np.where(part != 0, part * (np.nan if error is None else error), 0.0)
         return found
 
 

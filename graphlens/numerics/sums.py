@@ -85,7 +85,8 @@ def _term_sum(tape: Tape, graph: GradGraph, leaf: str, gradient: int, parts: Par
         counts[op] = counts.get(op, 0) + 1
     order = sorted(sums, key=lambda op: (-norms[op], op))
     largest = int(np.abs(total if total.any() else magnitude).argmax()) if total.size else 0
-    left = np.divide(np.abs(total), magnitude, out=np.zeros(total.shape), where=magnitude > 0)
+    with np.errstate(invalid="ignore"):  # of infinite parts nothing can be told
+        left = np.divide(np.abs(total), magnitude, out=np.zeros(total.shape), where=magnitude > 0)
     return TermSum(
         leaf,
         len(parts.values),

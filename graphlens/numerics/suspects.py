@@ -21,7 +21,7 @@ THROUGH = ("ill-conditioned", "cancellation", "running cancellation")
 
 @dataclass
 class Candidate:
-    """The calls of one op on one line that may have lost digits in one way.
+    """The calls of one op on one line, in one of the passes, that may have lost digits in one way.
 
     Attributes:
         kind: a key of `MARKERS`.
@@ -69,7 +69,7 @@ def _found(scan: Scan, graph: GradGraph) -> list[Candidate]:
             marks = MARKERS[kind](call, scan)
             if not marks:
                 continue
-            key = (kind, *_group(graph, call.node, name), call.accumulates)
+            key = (kind, *_group(graph, call.node, name), call.backward, call.accumulates)
             candidate = found.setdefault(key, Candidate(kind, name, [], scan))
             candidate.calls.append(place)
             cuts.setdefault(key, set()).update(value for value, mask in marks.items() if bool(mask.all()))

@@ -20,7 +20,6 @@ _MOST_QUANTITIES = 12
 _MOST_IN_SHORT = 3
 _MOST_SHARES = 4
 _Columns = tuple[tuple[str, ...], Callable[[Quantity], tuple[str, ...]]]
-_MOST_LEFT_OUT = 0.5  # of an error, by first order: with more, shares tell nothing
 _UNITS = "ulp: units in the last place of each entry's own. Right digits: those of the largest entry."
 _TRACE = 0.0005  # of a total: it would be printed as 0.0 %
 
@@ -158,9 +157,12 @@ def _entries(count: int) -> str:
 def _made_by(accuracy: Accuracy, item: Quantity, width: int) -> Iterator[RenderableType]:
     made = item.attribution
     assert made is not None
-    rows = shares(accuracy, made)
     yield Text("")
     yield Text(f"Who made the error of {name_of(item)}", style="bold")
+    if not made.holds:
+        yield paragraph(printable(f"Not known. {_beyond(made)}"), width=width)
+        return
+    rows = shares(accuracy, made)
     header = ("op", "pass", "line", "ops", "net", "magnitude", "share")
     shown = rows[:_MOST_SHARES]
     cells = [_share_row(row) for row in shown]
@@ -183,8 +185,8 @@ def _made_by_in_short(accuracy: Accuracy, item: Quantity) -> str:
     if len(rows) > len(told):
         told.append(f"{len(rows) - len(told):,} more")
     text = f"{name_of(item)} (norm of the error {_number(item.norm or 0.0)}): {listed(told)}"
-    if made.total and abs(made.discrepancy or 0.0) > _MOST_LEFT_OUT * abs(made.total):
-        return f"{name_of(item)}, {_number(item.norm or 0.0)}: too large an error for first order to tell who made it."
+    if not made.holds:
+        return f"{name_of(item)}: who made its error is not known. {_beyond(made)}"
     if made.total:
         text += f"; the sum over all ops is {_percent(made.net / made.total)} of the true error"
     return f"{text}."
@@ -235,8 +237,18 @@ def _check(made: Attribution) -> str:
         )
         if made.total:
             text += f"First order leaves out {f'{gap / made.total:.1e}' if gap else 'nothing'} of the error."
-        if gap > _MOST_LEFT_OUT * abs(made.total):
-            text += " The error is too large for first order: the shares do not tell who made it."
-    if made.unmeasured:
-        text += f" Not measured: {listed([f'{name} ({count:,})' for name, count in made.unmeasured.items()])}."
-    return text
+    return text + _unmeasured(made)
+
+
+def _beyond(made: Attribution) -> str:
+    """Why the terms of first order do not tell who made an error."""
+    total = made.total or 0.0
+    off = f"{abs(made.discrepancy or 0.0) / abs(total):.1e} times the error" if total else "more than the error"
+    why = "" if made.unmeasured else ", which is too large for it"
+    return f"First order is off by {off} ({total:.4g}, its Euclidean norm){why}.{_unmeasured(made)}"
+
+
+def _unmeasured(made: Attribution) -> str:
+    if not made.unmeasured:
+        return ""
+    return f" Not measured: {listed([f'{name} ({count:,})' for name, count in made.unmeasured.items()])}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
 
 import graphlens
 from graphlens.analyses.explanation import Explanation
@@ -37,3 +38,34 @@ def test_roundings_are_never_said_to_come_to_more_than_their_bound() -> None:
 
     assert growth.evidence["verdict"] == "unclear"
     assert "if all pointed the same way" not in growth.claim
+
+
+@pytest.mark.parametrize("name", ["saturated_logarithm", "hypotenuse_of_tiny_numbers"])
+def test_no_share_is_told_of_an_error_that_first_order_does_not_reach(name: str) -> None:
+    found = explained(TEXTBOOK_FAULTS[name][1]())
+    accuracy = found.accuracy
+    assert accuracy is not None
+    beyond = {item.label for item in accuracy.quantities if item.attribution and not item.attribution.holds}
+
+    assert "output" in beyond
+    for finding in found.rounding:
+        assert beyond.isdisjoint(finding.evidence["shares"])
+        assert "% of its error" not in finding.claim
+    assert "Not known. First order is off by" in " ".join(str(found).split())
+
+
+def test_an_op_of_the_backward_pass_is_not_blamed_for_an_output() -> None:
+    """The solve of the normal equations loses the output's digits, and that of the backward pass those of gradients."""
+    t = torch.linspace(0, 1, 20, dtype=torch.float64)
+    x = torch.stack([t**k for k in range(8)], 1).requires_grad_()
+    y = torch.cos(8 * t).requires_grad_()
+    found = explained(Subject(lambda x, y: torch.linalg.solve(x.T @ x, x.T @ y), [x, y]))
+    (finding,) = (item for item in found.rounding if item.code == "GL303")
+
+    assert finding.claim.startswith("solve on a matrix of 8 × 8")
+    assert finding.evidence["during"] == "forward"
+    # Its κ is the square of that of x, which the remedy goes by.
+    of_x = float(torch.linalg.cond(x.detach()))
+    assert finding.evidence["kappa_of_root"] == pytest.approx(of_x, rel=1e-6)
+    assert finding.evidence["kappa"] == pytest.approx(of_x**2, rel=1e-3)
+    assert "lstsq" in finding.fix

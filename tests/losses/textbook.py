@@ -67,6 +67,22 @@ def rotation() -> Subject:
     return Subject(run, [leaf(0.01, dtype=torch.float32), leaf(1.0, 0.5, dtype=torch.float32)])
 
 
+@fault("GL306")
+def saturated_logarithm() -> Subject:
+    """1 − p is 0, and where the floor holds, a derivative of the logarithm of 1e300."""
+    return Subject(lambda x: torch.log(1 - torch.sigmoid(x) + 1e-300), [leaf(39.0, 42.5)])
+
+
+@fault("GL306")
+def hypotenuse_of_tiny_numbers() -> Subject:
+    """The squares are 0; the derivatives are infinite, and no number can be told of them."""
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        return torch.sqrt(x * x + y * y) * 1e170
+
+    return Subject(run, [leaf(3e-170, 5e-170), leaf(4e-170, 12e-170)])
+
+
 @fault("GL302")
 def softmax_shift() -> Subject:
     w = torch.linspace(1, 3, 50, dtype=DOUBLE)

@@ -70,19 +70,26 @@ def _absorption(told: Told) -> str:
 
 
 def _out_of_range(told: Told) -> str:
-    of = "" if told["largest_input"] is None else f" of numbers up to {significant(told['largest_input'], 3)}"
+    of = _of(told)
     limit = (
         f"the largest number of {told['format']} is {_short(told['largest_number'])}"
         if told["makes"].strip("-") in ("inf", "nan")
         else f"{told['format']} has its full precision down to {_short(told['least_normal_number'])}"
     )
     truth = "" if told["true_log10"] is None else f" where the true size is {_power(told['true_log10'])}"
-    return f"{of.strip()} makes {told['makes']}{truth} ({limit})".strip()
+    return f"{of} makes {told['makes']}{truth} ({limit})".strip()
+
+
+def _of(told: Told) -> str:
+    """ "of 800", the entry that an entry was made of, or "of numbers up to 800"."""
+    if told.get("input") is not None:
+        return f"of {significant(told['input'], 4)}"
+    return "" if told["largest_input"] is None else f"of numbers up to {significant(told['largest_input'], 3)}"
 
 
 def _saturation(told: Told) -> str:
     return (
-        f"of numbers up to {significant(told['largest_input'], 3)} comes out as {told['makes']}: what is missing to it "
+        f"{_of(told)} comes out as {told['makes']}: what is missing to it "
         f"is less than the spacing of {told['format']} and is lost"
     )
 
@@ -108,6 +115,12 @@ _CLAIMS: dict[str, Callable[[Told], str]] = {
 
 def _better_conditioned(told: Told) -> str:
     wider = " Compute this part in float64, which has 9 digits more." if told["format"] != "float64" else ""
+    if told.get("kappa_of_root") is not None:
+        return (
+            f"A was computed as XᵀX, and its κ is that of X, {_short(told['kappa_of_root'])}, squared: for least "
+            "squares torch.linalg.lstsq(X, y), or X = QR and a solve with the triangle R alone, goes by the κ of X."
+            f"{wider}"
+        )
     if told["op"] == "linalg_inv_ex":
         return (
             "torch.linalg.solve(A, b) instead of the inverse leaves a small residual, and often a smaller error; what "

@@ -24,6 +24,7 @@ CODES = {
 _MADE = ("absorption", "underflow", "subnormal", "saturation", "cast")  # blamed for their own rounding alone
 _HALF = ("float16", "bfloat16")
 _MOST_NAMED = 3
+_MOST_OF_IT = 10.0  # times an error; a larger share is one only where all shares sum to the error
 
 
 class _Result(NamedTuple):
@@ -37,6 +38,14 @@ class _Result(NamedTuple):
     quantity: Quantity
     share: float | None
     word: str
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the share says how much of the error it is."""
+        made = self.quantity.attribution
+        if self.share is None or (made is not None and made.holds):
+            return self.share is not None
+        return (made is None or bool(made.unmeasured)) and abs(self.share) <= _MOST_OF_IT
 
     @property
     def digits(self) -> float:
@@ -81,8 +90,8 @@ def _finding(accuracy: Accuracy, code: str, group: Sequence[tuple[Suspect, list[
         "kind": suspect.kind,
         **suspect.evidence,
         "results": {item.quantity.label: item.word or item.digits for item in results},
-        "shares": {item.quantity.label: item.share for item in results if item.share is not None},
-        "made": {item.quantity.label: suspect.made.get(item.quantity.label) for item in results if not item.word},
+        "shares": {item.quantity.label: item.share for item in results if item.is_measured},
+        "made": {item.quantity.label: suspect.made.get(item.quantity.label) for item in results if item.is_measured},
         "others_on_this_line": len(group) - 1,
     }
     claim = f"{claim_of(suspect)}; {_consequence(suspect, results)}."
@@ -96,13 +105,19 @@ def _consequence(suspect: Suspect, results: Sequence[_Result]) -> str:
     if first.word:
         text = f"{label} becomes {first.word}"
     else:
-        share = f"{100 * abs(first.share or 0.0):.0f} % of its error {_way(suspect)}"
-        text = f"{label} keeps {_digits(first)} digits, and {share}"
+        text = f"{label} keeps {_digits(first)} digits, and {_part(first)} {_way(suspect)}"
     if others:
         told = [f"{_named(item.quantity)} {item.word or _digits(item)}" for item in others[:_MOST_NAMED]]
         more = len(others) - _MOST_NAMED
         text += f" ({', '.join(told)}{f' and {more:,} more' if more > 0 else ''})"
     return text
+
+
+def _part(item: _Result) -> str:
+    """How much of a result's error; where first order does not hold, its terms are no measure of that."""
+    if item.is_measured:
+        return f"{100 * abs(item.share or 0.0):.0f} % of its error"
+    return "more of its error than first order can tell"
 
 
 def _way(suspect: Suspect) -> str:

@@ -28,7 +28,7 @@ class Share:
         line: the line of code of the node; "" where it is not known.
         ops: those that contribute.
         net: the sum of their contributions; `magnitude`: the sum of the contributions' magnitudes.
-        share: net ÷ the error's functional; None where that is 0 or not known.
+        share: net ÷ the error's functional; None where that is 0, not known, or nothing that the terms sum to.
         nodes: those of the graph.
     """
 
@@ -50,7 +50,7 @@ def shares(accuracy: Accuracy, attribution: Attribution) -> tuple[Share, ...]:
     groups: dict[tuple[str, str, str], list[int]] = {}
     for place in places.tolist():
         groups.setdefault(key_of(place), []).append(place)
-    total = attribution.total
+    total = attribution.total if attribution.holds else None
     rows = []
     for (op, during, line), members in groups.items():
         own = terms[members]
@@ -78,13 +78,19 @@ def error_column(accuracy: Accuracy) -> NodeColumn:
     """What each node contributes to the error of the first result that has one, to shade a picture by.
 
     Raises:
-        MeasureError: no error was measured, or there is none.
+        MeasureError: no error was measured, there is none, or first order does not tell who made it.
     """
-    for item in accuracy.quantities:
-        if item.attribution is not None and item.attribution.magnitude > 0:
+    made = [item for item in accuracy.quantities if item.attribution is not None and item.attribution.magnitude > 0]
+    for item in made:
+        if item.attribution is not None and item.attribution.holds:
             name = f"the gradient of {item.name}" if item.kind == "gradient" else item.name
             values = node_errors(accuracy.graph, item.attribution, accuracy.ops)
             return NodeColumn(f"contributions to the rounding error of {name}", "", values, item.attribution.total)
+    if made:
+        raise MeasureError(
+            "the errors are too large for first order to tell which ops made them; graphlens explain --only rounding "
+            "says what is known"
+        )
     raise MeasureError(
         "no op was found to contribute to an error: nothing was rounded, or what was rounded could not be measured; "
         "graphlens explain --only rounding says which"
