@@ -125,8 +125,9 @@ def _waste(
     if proves and tape is None:
         proof = Proof(found.notes[-1])  # why its ops could not be written down
     elif proves and tape is not None:
-        proof = proving.prove(program, trace, tape, waste.same, repeats=repeats, progress=progress)
-        proof = replace(proof, names=waste.names)
+        proof = proving.prove(program, trace, tape, waste.same, waste.otherwise, repeats=repeats, progress=progress)
+        left_out = {finding.code for finding in waste.findings} - {"GL207", *proof.by_hand}
+        proof = replace(proof, names=bool(left_out))
     notes = tuple(dict.fromkeys((*found.notes, *waste.notes)))
     return replace(found, waste=waste.findings, costs=waste.costs, run=waste.run, proof=proof, notes=notes)
 

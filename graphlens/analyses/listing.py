@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
+
+from graphlens.graph import GradGraph
 
 
 class Step(NamedTuple):
@@ -67,6 +70,14 @@ class Listing:
     requiring: frozenset[int]
     roots: Sequence[int] = ()
     saved: Mapping[tuple[int, str], int] = field(default_factory=dict)
+
+
+def leaf_names(graph: GradGraph) -> dict[int, str]:
+    """The names of a graph's leaves, by node; those without one are leaf[0], leaf[1], … in the order of their nodes."""
+    leaves = {number: node.name for number, node in enumerate(graph.nodes) if node.kind == "leaf"}
+    taken = set(leaves.values())
+    unnamed = (name for name in map("leaf[{}]".format, itertools.count()) if name not in taken)
+    return {number: name or next(unnamed) for number, name in leaves.items()}
 
 
 class Linked(Protocol):

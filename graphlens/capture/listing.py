@@ -29,7 +29,7 @@ def _listing(tape: Tape) -> Listing:
     constants &= set(tape.sources)
     leaves = {value: name for name, value in reversed(tape.leaves.items())}
     ends = dict.fromkeys((*tape.outputs.values(), *tape.roots.values()))
-    steps = [_step(call) for call in tape.calls if not call.backward]
+    steps = [_step(call, tape) for call in tape.calls if not call.backward]
     values = [_OF_THE_BACKWARD_PASS] * len(tape.tensors)
     alike: dict[tuple[object, torch.dtype], Value] = {}  # one record for all that look the same
     constants -= leaves.keys()
@@ -65,21 +65,58 @@ def _values_of(steps: Sequence[Step]) -> set[int]:
     return {value for value in found if value is not None}
 
 
-def _step(call: Call) -> Step:
+def _step(call: Call, tape: Tape) -> Step:
     args, kwargs = call.args, call.kwargs
     if not kwargs and all(type(value) is Ref for value in args):  # most of a long pass
         numbers: dict[int | str, Any] = {}
         attributes: Hashable = len(args)
         inputs = tuple([value.value for value in args])
     else:
+        inputs = tuple(call.inputs)
+        if inputs and (named := _dimensions(call.function)):
+            args, kwargs = _counted_from_the_first(args, kwargs, named, tape.tensors[inputs[0]].ndim)
         every: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
         numbers = {key: value for key, value in every if value is not None and not isinstance(value, Ref)}
         attributes = _plain(args), tuple((key, _plain(value)) for key, value in sorted(kwargs.items()))
-        inputs = tuple(call.inputs)
     name, overload = _name(call.function)
     return Step(
         name, overload, attributes, numbers, inputs, call.outputs, call.node, call.random, call.tracked
     )  # fmt: skip
+
+
+# Arguments that name dimensions, and ops that make one: they may name one more than their input has.
+_NAMING = frozenset(("dim", "dims", "dim0", "dim1", "dim2", "dimension"))
+_MAKING = frozenset(("stack", "unsqueeze"))
+
+
+@cache
+def _dimensions(function: OpOverload) -> dict[int | str, int]:
+    """Where an op's arguments name dimensions, by position and by name, each with how many more there may be."""
+    more = int(function._schema.name.rpartition("::")[2] in _MAKING)
+    found: dict[int | str, int] = {}
+    for position, argument in enumerate(function._schema.arguments):
+        if argument.name in _NAMING:
+            found[position] = found[argument.name] = more
+    return found
+
+
+def _counted_from_the_first(
+    args: tuple[Any, ...], kwargs: dict[str, Any], named: dict[int | str, int], rank: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with dimensions counted from the first: −1 and 1 are the same one of a matrix."""
+
+    def counted(key: int | str, value: Any) -> Any:
+        if key not in named:
+            return value
+        if isinstance(value, (list, tuple)):
+            return type(value)(counted(key, item) for item in value)
+        is_from_the_last = type(value) is int and value < 0
+        return value + max(rank, 1) + named[key] if is_from_the_last else value
+
+    return (
+        tuple([counted(place, value) for place, value in enumerate(args)]),
+        {key: counted(key, value) for key, value in kwargs.items()},
+    )
 
 
 @cache

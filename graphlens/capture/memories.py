@@ -27,6 +27,8 @@ class Memory:
         values: the values that are in it now, by the look of their tensors.
         detached: the same for tensors that were cut off from the graph of one that looks the same.
         first: the first value of each look.
+        renewed: of a leaf that requires a gradient and was filled without one, as when it is initialised: the
+            values that it then had, by its look.
         live: of these, and of older ones whose place was not written to, those whose tensor on the
             tape lies in this storage still; with its first and last byte, once somebody asked.
         cover: a value that fills it all, with its tensor; what was written later is in `writes`.
@@ -37,6 +39,7 @@ class Memory:
     values: dict[Look, int] = field(default_factory=dict)
     detached: dict[Look, int] = field(default_factory=dict)
     first: dict[Look, int] = field(default_factory=dict)
+    renewed: dict[Look, list[int]] = field(default_factory=dict)
     live: dict[int, tuple[int, int] | None] = field(default_factory=dict)
     cover: tuple[int, torch.Tensor] | None = None
     source: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,10 +59,27 @@ class Values:
             return number
         return self._read_again(tensor, memory, look)
 
-    def first_value(self, tensor: torch.Tensor) -> int:
-        """The number that a tensor had when it was first seen, for a leaf: nothing writes to it."""
-        memory, look = self._memory(tensor)
-        return self.value(tensor) if memory is None else memory.first.get(look) or self.value(tensor)
+    def first_values(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+        """Per leaf that was made in the run the number that it had when autograd first saw it read.
+
+        Nothing that autograd follows writes to a leaf; what fills it before, as an initialisation, makes it.
+        """
+        found: dict[str, int] = {}
+        several: dict[int, str] = {}
+        for name, tensor in tensors.items():
+            memory, look = self._memory(tensor)
+            first = None if memory is None else memory.first.get(look)
+            found[name] = self.value(tensor) if first is None else first
+            if memory is not None and look in memory.renewed:
+                several.update((number, name) for number in (found[name], *memory.renewed[look]))
+        decided = set[str]()
+        for call in self.tape.calls if several else ():
+            for number in call.inputs if call.tracked and not call.backward else ():
+                name = several.get(number, "")
+                if name and name not in decided:
+                    decided.add(name)
+                    found[name] = number
+        return found
 
     def known(self, tensor: torch.Tensor) -> int | None:
         """The number of the value that a tensor has now, if it has been seen."""
@@ -201,7 +218,10 @@ class Values:
         memory.detached = {key: number for key, number in memory.detached.items() if number in memory.live}
         if fills(tensor):
             memory.cover, memory.writes = None, []
-            return self._new(tensor, is_source=is_source)
+            number = self._new(tensor, is_source=is_source)
+            if tensor.requires_grad and tensor.is_leaf:
+                memory.renewed.setdefault(place[1], []).append(number)
+            return number
         number = self._new(tensor, is_source=is_source)
         self.tape.parts.add(number)
         if memory.cover is not None and memory.cover[0] == number:

@@ -58,8 +58,9 @@ def record_tape(program: Program, graph: GradGraph | None = None) -> Tape:
                     with mode:
                         mode.begin_backward()
                         run_backward(made.roots, wanted)
+                made_here = mode.first_values({name: each for name, each in wanted.items() if name not in known})
                 for name, tensor in wanted.items():
-                    tape.leaves[name] = known[name] if name in known else mode.first_value(tensor)
+                    tape.leaves[name] = known[name] if name in known else made_here[name]
                     if tensor.grad is not None:
                         tape.gradients[name] = mode.value(tensor.grad)
         finally:

@@ -13,6 +13,7 @@ from graphlens.analyses.counts import row_keys
 from graphlens.analyses.findings import Finding, most_serious_first
 from graphlens.analyses.overhead import overhead_findings, overhead_of
 from graphlens.analyses.redundancy import redundancy
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.capture.costing import measure_costs, measure_times
 from graphlens.capture.listing import listing_of
 from graphlens.capture.machine import calibrate
@@ -35,12 +36,14 @@ class Waste:
         findings: GL2xx, the most serious first.
         names: whether there is one among them of something that can be left out, GL201 to GL206.
         same: per value of the tape an earlier one that it is equal to.
+        otherwise: what can be done another way.
         costs, run: None where the nodes could not be measured; `notes` then say why.
     """
 
     findings: tuple[Finding, ...] = ()
     names: bool = False
     same: Mapping[int, int] = field(default_factory=dict)
+    otherwise: Otherwise = field(default_factory=Otherwise)
     costs: CostTable | None = None
     run: CostRun | None = None
     notes: Sequence[str] = ()
@@ -66,7 +69,7 @@ def look_for_waste(
     progress(f"{program.name}: looking for what is done twice")
     found = redundancy(listing_of(tape), graph, verifier(tape))
     every = most_serious_first([*findings, *found.findings])
-    return Waste(every, bool(found.findings), found.same, costs, run, notes)
+    return Waste(every, bool(found.findings), found.same, found.otherwise, costs, run, notes)
 
 
 def waste_findings(

@@ -99,7 +99,8 @@ class _Writer:
     # Parts of the module
 
     def _head(self) -> Iterator[str]:
-        yield f'"""The forward pass of {self.title}, without what it computed twice or undid again."""'
+        cheaper = ", and by cheaper ways to the same" if self.simplified.changed else ""
+        yield f'"""The forward pass of {self.title}, without what it computed twice or undid again{cheaper}."""'
         yield ""
         yield "import torch"
         if self.written_constants:
@@ -184,9 +185,12 @@ class _Writer:
         """The call as Python, and whether that gives the first output alone."""
         first = [value for value in call.outputs if value is not None and value in self.used] == [call.outputs[0]]
         args = [self._text(value) for value in call.args]
-        kwargs = {key: value for key, value in call.kwargs.items() if not _is_default(value)}
+        kwargs = {key: value for key, value in call.kwargs.items() if not _is_default(call, key, value)}
         if base == "linalg_inv_ex" and first and len(args) == 1:
             return f"torch.linalg.inv({args[0]})", True
+        if base == "_linalg_solve_ex" and first and len(args) == 2:
+            side = ", left=False" if "left" in kwargs else ""
+            return f"torch.linalg.solve({args[0]}, {args[1]}{side})", True
         if call.random and base in _FILLING:
             # In place, because the numbers fall into memory in its order, which another call would not keep.
             return f"{args[0]}.clone().{_FILLING[base]}({', '.join(args[1:])})", False
@@ -254,8 +258,10 @@ def _keeps_no_number(call: Call) -> bool:
     return call.function in (aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar)
 
 
-def _is_default(value: Any) -> bool:
-    return value is None or value is False or value is torch.strided or value == torch.device("cpu")
+def _is_default(call: Call, name: str, value: Any) -> bool:
+    if value is False:
+        return not any(item.name == name and item.default_value is True for item in call.function._schema.arguments)
+    return value is None or value is torch.strided or value == torch.device("cpu")
 
 
 def _signature(function: str, names: list[str]) -> list[str]:

@@ -20,6 +20,8 @@ def kept_bytes(simplified: Simplified, graph: GradGraph) -> int | None:
     shorter program, which writes nothing over, has storages of another size.
     """
     tape = simplified.tape
+    if simplified.changed:
+        return None  # another op keeps other values
     made = {value: call for call in simplified.calls for value in call.outputs}
     copies = {
         value

@@ -14,6 +14,7 @@ import torch
 
 from graphlens.analyses.comparison import compare_records
 from graphlens.analyses.proof import Gathered, Prediction, Proof
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.capture.program import Pass, Program
 from graphlens.capture.tape import Tape
 from graphlens.capture.timing import Progress, time_programs
@@ -23,6 +24,7 @@ from graphlens.graph import GradGraph
 from graphlens.proof.alone import times_alone
 from graphlens.proof.code import Code, write_code
 from graphlens.proof.keeping import kept_bytes
+from graphlens.proof.rewrite import with_room
 from graphlens.proof.simplify import Simplified, simplify
 from graphlens.proof.trials import first_line, noise, trials
 from graphlens.records import RunRecord
@@ -35,6 +37,7 @@ def prove(
     trace: Trace,
     tape: Tape,
     same: Mapping[int, int],
+    otherwise: Otherwise | None = None,
     *,
     repeats: int = 5,
     progress: Progress = lambda _: None,
@@ -45,13 +48,14 @@ def prove(
         trace: a run of the program.
         tape: of a run of it; its calls know the nodes of the trace's graph.
         same: per value an earlier one that it is equal to.
+        otherwise: what can be done another way besides.
     """
-    graph = trace.graph
+    graph, tape, otherwise = trace.graph, with_room(tape), otherwise or Otherwise()
     if graph is None:
         return Proof("no output has a backward graph")
     progress(f"{program.name}: simplifying")
     try:
-        simplified = simplify(tape, graph, same)
+        simplified = simplify(tape, graph, same, otherwise)
         code = write_code(simplified, graph, program.name)
         after = _program(program, trace, tape, code, _compiled(code))
         progress(f"{after.name}: running")
@@ -78,10 +82,22 @@ def prove(
         calls=len(simplified.calls),
         guards=len(simplified.guards),
         code=code.text,
+        by_hand=sorted(_by_hand(otherwise, simplified)),
         gone=Counter(
             node.op for number, node in enumerate(graph.nodes) if number not in simplified.stay and node.kind != "leaf"
         ),
     )
+
+
+def _by_hand(otherwise: Otherwise, simplified: Simplified) -> set[str]:
+    """Codes of findings that the shorter program does not follow."""
+    found = set(otherwise.by_hand)
+    read = {value for call in simplified.calls for value in call.inputs}
+    if not read.isdisjoint(otherwise.orders.values()):
+        found.add("GL206")
+    if not read.isdisjoint(otherwise.copies):
+        found.add("GL204")
+    return found
 
 
 def _timed(*runs: tuple[Program, Trace], repeats: int, progress: Progress) -> list[RunRecord]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from graphlens.analyses.listing import followed
+from graphlens.analyses.listing import followed, leaf_names
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.capture.tape import Call, Ref, Tape
 from graphlens.errors import ProofError
 from graphlens.graph import GradGraph
+from graphlens.proof.rewrite import rewritten
 
 aten = torch.ops.aten
 _CHECKS = frozenset((aten._linalg_check_errors.default,))  # what is computed afterwards checks its inputs itself
@@ -28,6 +30,7 @@ class Simplified:
         leaves, outputs, roots: values by name; of the leaves those that are still read.
         stay: nodes of the graph, leaves among them, that a gradient still comes to.
         first: the value that stands for a value.
+        changed: results of calls that another way was written for.
     """
 
     tape: Tape
@@ -38,22 +41,25 @@ class Simplified:
     roots: Mapping[str, int]
     stay: frozenset[int]
     first: Callable[[int], int]
+    changed: Set[int] = frozenset()
 
 
-def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplified:
+def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int], otherwise: Otherwise | None = None) -> Simplified:
     """Put equal values in each other's place, and leave out what nothing needs any more.
 
     Args:
         graph: of the run; the tape knows its nodes.
         same: per value an earlier one that it is equal to.
+        otherwise: what is to be done another way besides; the tape then is one `with_room`.
 
     Raises:
         ProofError: the run did something that its ops do not say.
     """
     _refuse(tape, graph)
-    equal = _Equal(tape, same)
+    otherwise = otherwise or Otherwise()
+    equal = _Equal(tape, {**_laid_out_alike(otherwise.copies, tape), **same})
     leaves = set(tape.leaves.values())
-    forward = [call for call in tape.calls if not call.backward]
+    forward, changed = rewritten(_reading_first(tape, equal), tape, otherwise)
     needed = {equal[value] for value in (*tape.outputs.values(), *tape.roots.values())}
     kept: list[Call] = []
     looked: dict[int, bool | int] = {}
@@ -83,7 +89,25 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int]) -> Simplifie
         roots,
         _stay(kept, roots, tape, graph),
         equal.__getitem__,
+        changed,
     )
+
+
+def _reading_first(tape: Tape, equal: _Equal) -> list[Call]:
+    """The forward calls on the first of equal values; what Python saw is left as it saw it."""
+    return [
+        call
+        if call.function is aten._local_scalar_dense.default
+        else call._replace(args=equal.put(call.args), kwargs=equal.put_all(call.kwargs))
+        for call in tape.calls
+        if not call.backward
+    ]
+
+
+def _laid_out_alike(copies: Mapping[int, int], tape: Tape) -> dict[int, int]:
+    """Of copies those that lie in memory as what they are copies of: what reads them takes that as well."""
+    tensors = tape.tensors
+    return {copy: value for copy, value in copies.items() if tensors[copy].stride() == tensors[value].stride()}
 
 
 def _stay(kept: list[Call], roots: Mapping[str, int], tape: Tape, graph: GradGraph) -> frozenset[int]:
@@ -95,7 +119,7 @@ def _stay(kept: list[Call], roots: Mapping[str, int], tape: Tape, graph: GradGra
         kept, roots.values(), lambda call: call.tracked and call.function is not aten.detach.default, carries
     )
     names = {name for name, value in tape.leaves.items() if value in values}
-    leaves = {number for number, node in enumerate(graph.nodes) if node.kind == "leaf" and node.name in names}
+    leaves = {number for number, name in leaf_names(graph).items() if name in names}
     return frozenset(leaves | {call.node for call in calls if call.node is not None})
 
 

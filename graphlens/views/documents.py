@@ -112,6 +112,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
         "noise": dict(proof.noise),
         "saved": proof.saved,
         "names_something": proof.names,
+        "by_hand": list(proof.by_hand),
         "gone": dict(proof.gone),
         "calls": proof.calls,
         "guards": proof.guards,

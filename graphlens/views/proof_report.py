@@ -33,7 +33,8 @@ def proof_parts(proof: Proof, width: int) -> Iterator[RenderableType]:
     yield Text("")
     yield paragraph(
         f"After: the program, written anew with the {count_text(proof.calls)} operations that are left without what "
-        "the findings name. Predicted: the nodes that stay, and the sum of the times of their ops, each run by itself.",
+        f"the findings name{_but(proof)}. Predicted: the nodes that stay, and the sum of the times of their ops, each "
+        "run by itself.",
         width=width,
     )
     for sentence in _ranges(proof):
@@ -142,7 +143,12 @@ def _sentences(proof: Proof) -> Iterator[str]:
 
 def _without_saving(proof: Proof) -> Iterator[str]:
     """Why nothing is saved: nothing was found that could go, or what is written anew is longer."""
-    if not proof.names:
+    if proof.by_hand:
+        yield (
+            f"What {_named(proof)} is not written anew: equal values, work that is undone and copies are left out, and "
+            "products put in order, and there is nothing of that here."
+        )
+    elif not proof.names:
         yield "Nothing to leave out: no finding names anything that is computed in vain."
     if proof.nodes is None:
         return
@@ -159,6 +165,17 @@ def _without_saving(proof: Proof) -> Iterator[str]:
             f"Written anew the program has {nodes_text(after)} in place of {count_text(before)}: without {gone}, whose "
             "values others give too or nothing reads. No finding names them, and no saving is claimed."
         )
+
+
+def _but(proof: Proof) -> str:
+    """Which findings the program does not follow."""
+    if not proof.by_hand:
+        return ""
+    return f"; what {_named(proof)} is left as it is"
+
+
+def _named(proof: Proof) -> str:
+    return f"{listed(proof.by_hand)} {'names' if len(proof.by_hand) == 1 else 'name'}"
 
 
 def _same(proof: Proof) -> Iterator[str]:

@@ -242,3 +242,35 @@ def test_hundreds_of_thousands_of_steps_are_read_in_one_go() -> None:
     listing = Listing(steps, [Value((2,), "float64", 16)] * (count + 1), {0: "x"}, [count], frozenset())
 
     assert equalities(listing, lambda *_: True).same == {}
+
+
+def test_the_places_that_a_person_has_to_change_are_named() -> None:
+    """The second of two lines that compute the same, the line of a clone, and the side of an inverse."""
+
+    def twice(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        one = x.exp() * w
+        other = x.exp() + w
+        return (one + other).sum()
+
+    def cloned(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        y = x.tanh()
+        safe = y.clone()
+        return (safe.cos() + y).sum() + w.sum()
+
+    (again,) = found(Case(twice, TWO), "GL201")
+    assert again.where.text == "one = x.exp() * w"
+    assert f"from the same values, again at {again.evidence['lines'][0]}. All" in again.claim  # type: ignore[index]
+    (copy,) = found(Case(cloned, TWO), "GL204")
+    assert copy.where.text == "safe = y.clone()"
+    (left,) = found(Case(lambda A, y: (torch.linalg.inv(A) @ y).sum(), SQUARE), "GL203")
+    assert left.fix == "torch.linalg.solve(A, b)"
+    (right,) = found(Case(lambda A, y: (y @ torch.linalg.inv(A)).sum(), {"A": (4, 4), "y": (2, 4)}), "GL203")
+    assert right.fix == "torch.linalg.solve(A, b, left=False) for b @ inv(A)"
+
+
+def test_a_remedy_says_whether_rounding_stays() -> None:
+    (exact,) = found(Case(lambda x, w: (x.float().double().float().double() * w).sum(), TWO), "GL202")
+    (rounded,) = found(Case(lambda x, w: (x.exp().log() * w).sum(), TWO), "GL202")
+
+    assert exact.fix.endswith("to the last bit")
+    assert rounded.fix.endswith("up to rounding")

@@ -333,3 +333,14 @@ def test_any_name_becomes_one_of_pythons(names: list[str]) -> None:
     program = Program(program.name, program.forward, leaves)
 
     assert_is_the_program(proved(program))
+
+
+def test_a_side_that_is_not_the_usual_one_is_written() -> None:
+    """`left=False` is no default that could be left out."""
+    b = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    a = (torch.randn(3, 3, dtype=torch.float64) + 4 * torch.eye(3, dtype=torch.float64)).requires_grad_()
+    run = graphlens.Subject(lambda a, b: torch.linalg.solve(a, b, left=False).square().sum(), (a, b))
+    proof = proved(subject_program(run))
+
+    assert_is_the_program(proof)
+    assert "torch.linalg.solve(a, b, left=False)" in proof.code

@@ -142,6 +142,19 @@ PLANTED: dict[str, Planted] = {
         lambda x, w: (x.exp().sqrt() ** 2 * w).sum(), TWO, "GL202", {"pairs": 1, "nodes": 2},
         lambda x, w: (x.exp() * w).sum(),
     ),
+    "one softmax by two names of a dimension": Planted(
+        lambda x, w: (x.softmax(1) * w).sum() + x.softmax(dim=-1).exp().sum(), TWO, "GL201", {"times": 2, "nodes": 1},
+        lambda x, w: ((s := x.softmax(1)) * w).sum() + s.exp().sum(),
+    ),
+    "one Gram matrix by two spellings": Planted(
+        lambda x: (x @ x.T).sum() + torch.mm(x, x.t()).exp().sum() + (x @ x.transpose(-1, -2)).tanh().sum(),
+        {"x": (3, 4)}, "GL201", {"times": 3, "nodes": 4},
+        lambda x: (gram := x @ x.T).sum() + gram.exp().sum() + gram.tanh().sum(),
+    ),
+    "a sum both ways round": Planted(
+        lambda x, w: (x + w).exp().sum() + (w + x).exp().square().sum(), TWO, "GL201", {"times": 2, "nodes": 2},
+        lambda x, w: (e := (x + w).exp()).sum() + e.square().sum(),
+    ),
     "minus minus": Planted(
         lambda x, w: (x.tanh().neg().neg() * w).sum(), TWO, "GL202", {"pairs": 1, "nodes": 2},
         lambda x, w: (x.tanh() * w).sum(),

@@ -11,12 +11,12 @@ import torch
 
 import graphlens
 from graphlens.analyses.proof import Proof
-from graphlens.capture.program import subject_program
+from graphlens.capture.program import subject_program, tensors_program
 from graphlens.proof.prove import prove
 from graphlens.views.proof_report import proof_parts
 from graphlens.views.table import to_text
-from tests.waste.cases import Case, look_into
-from tests.waste.planted import PLANTED
+from tests.waste.cases import Case, Forward, look_into
+from tests.waste.planted import PLANTED, SQUARE, TWO
 
 BY_HAND = [name for name, planted in PLANTED.items() if planted.by_hand]
 
@@ -144,3 +144,104 @@ def test_noise_does_not_excuse_what_is_wrong() -> None:
     proof = prove(looked.program, looked.trace, looked.tape, {call.outputs[0]: shift.inputs[0]}, repeats=1)
 
     assert not proof.holds
+
+
+# What a finding names and equal values do not tell: as it is, and as a person would write it.
+OTHERWISE: dict[str, tuple[Forward, Forward, dict[str, tuple[int, ...]]]] = {
+    "two matrices, then a vector": (
+        lambda A, B, v: ((A @ B) @ v).exp().sum(), lambda A, B, v: (A @ (B @ v)).exp().sum(),
+        {"A": (6, 5), "B": (5, 7), "v": (7,)},
+    ),
+    "few rows, then two matrices": (
+        lambda x, A, B: (x @ (A @ B)).sum(), lambda x, A, B: ((x @ A) @ B).sum(),
+        {"x": (2, 8), "A": (8, 8), "B": (8, 8)},
+    ),
+    "two matrices, then few columns": (
+        lambda A, B, x: ((A @ B) @ x).sum(), lambda A, B, x: (A @ (B @ x)).sum(),
+        {"A": (8, 8), "B": (8, 8), "x": (8, 2)},
+    ),
+    "a value and its clone": (
+        lambda x, w: ((y := x.exp()).clone().sin() + y).sum() + w.sum(),
+        lambda x, w: ((y := x.exp()).sin() + y).sum() + w.sum(),
+        TWO,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_another_way_is_written_as_a_person_would(name: str, tmp_path: Path) -> None:
+    wasteful, by_hand, shapes = OTHERWISE[name]
+    case = Case(wasteful, shapes)
+    looked = look_into(case.program())
+    found = looked.result
+    proof = prove(looked.program, looked.trace, looked.tape, found.same, found.otherwise, repeats=1)
+    right = look_into(Case(by_hand, shapes).program())
+
+    assert {finding.code for finding in found.findings} & {"GL204", "GL206"}
+    assert proof.holds, proof.failures
+    assert list(proof.by_hand) == []
+    assert proof.comparison is not None
+    assert proof.comparison.b.graph is not None
+    assert proof.prediction is not None
+    assert len(proof.comparison.b.graph) == right.nodes == proof.prediction.nodes
+    assert right.trace.graph is not None
+    assert proof.comparison.stats_b is not None
+    kept = {record.storage: record.storage_bytes or 0 for record in right.trace.graph.saved}
+    assert proof.comparison.stats_b.total.storage_bytes == sum(kept.values())
+    assert proof.prediction.storage_bytes in (None, sum(kept.values()))
+    _assert_gradients(proof, case, right.trace)
+    _assert_runs_by_itself(proof, tmp_path)
+
+
+def test_what_takes_a_person_is_not_called_left_out() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.tanh(entry) * 2 for entry in x]).sum()
+
+    found = graphlens.explain(graphlens.Subject(forward, Case(forward, {"x": (6,)}).args()), topics=["waste"],
+                              prove=True, repeats=1)  # fmt: skip
+    assert found.proof is not None
+
+    assert {finding.code for finding in found.waste} == {"GL205"}
+    assert list(found.proof.by_hand) == ["GL205"]
+    assert not found.proof.is_shown
+    told = " ".join(to_text(proof_parts(found.proof, 80), width=80).split())
+    assert "What GL205 names is not written anew" in told
+    assert "without what the findings name" not in told
+
+
+def test_an_inverse_is_left_to_a_person() -> None:
+    """To solve takes fewer operations, and keeps more for backward."""
+
+    def forward(A: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (torch.linalg.inv(A) @ y.exp().log()).sum()
+
+    looked = look_into(Case(forward, SQUARE).program())
+    proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, looked.result.otherwise, repeats=1)
+
+    assert {finding.code for finding in looked.result.findings} == {"GL202", "GL203"}
+    assert list(proof.by_hand) == ["GL203"]
+    assert "torch.linalg.inv(A)" in proof.code
+    told = " ".join(to_text(proof_parts(proof, 80), width=80).split())
+    assert "left without what the findings name; what GL203 names is left as it is." in told
+
+
+def test_layers_that_a_factory_makes_keep_their_gradients() -> None:
+    """Their initialisation makes them: they are no constants that random numbers are written into."""
+
+    def make() -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        layer = torch.nn.Conv2d(2, 3, 3)
+        y = layer(torch.linspace(-1, 1, 100).reshape(2, 2, 5, 5)).sigmoid()
+        return [(y.permute(0, 2, 3, 1).permute(0, 3, 1, 2) * y.cos()).sum()]
+
+    looked = look_into(tensors_program("made", make))
+    found = looked.result
+    proof = prove(looked.program, looked.trace, looked.tape, found.same, found.otherwise, repeats=1)
+
+    assert proof.holds, proof.failures
+    assert proof.comparison is not None
+    assert [(row.a, row.b) for row in proof.comparison.gradients] == [("value", "value")] * 2
+    assert proof.prediction is not None
+    assert proof.nodes == (looked.nodes, looked.nodes - 2)
+    assert proof.prediction.nodes == looked.nodes - 2
+    assert "uniform" not in proof.code

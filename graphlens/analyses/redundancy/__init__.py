@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphlens.analyses.findings import Finding, most_serious_first
-from graphlens.analyses.listing import Listing, Step, followed
+from graphlens.analyses.listing import Listing, Step, followed, leaf_names
 from graphlens.analyses.redundancy.cancelling import cancelling_findings
 from graphlens.analyses.redundancy.copies import copied_findings
 from graphlens.analyses.redundancy.dearer import dearer_findings
 from graphlens.analyses.redundancy.known import Undone
 from graphlens.analyses.redundancy.loops import loop_findings
 from graphlens.analyses.redundancy.numbering import Equalities, equalities
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.analyses.redundancy.repeated import repeated_findings
 from graphlens.analyses.redundancy.saving import Saving, Savings
 from graphlens.analyses.redundancy.telling import Telling
@@ -28,12 +29,14 @@ class Redundancy:
         same: per value an earlier one that it is equal to.
         left: nodes of the graph that are left when equal values are computed once.
         saving: what goes with the others.
+        otherwise: what can be done another way.
     """
 
     findings: tuple[Finding, ...]
     same: Mapping[int, int]
     left: int
     saving: Saving
+    otherwise: Otherwise = field(default_factory=Otherwise)
 
 
 def redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, Undone | None], bool]) -> Redundancy:
@@ -53,15 +56,17 @@ def _redundancy(listing: Listing, graph: GradGraph, holds: Callable[[int, int, U
     savings = Savings(graph)
     telling = Telling(listing, found, savings)
     gone = _gone(listing, alive)
+    otherwise = Otherwise()
     findings = [
         *repeated_findings(listing, found, telling),
         *cancelling_findings(found, gone, telling),
-        *copied_findings(listing, found, telling, holds),
-        *dearer_findings(alive, listing, telling),
+        *copied_findings(listing, found, telling, holds, otherwise),
+        *dearer_findings(alive, listing, telling, otherwise),
         *loop_findings(alive, listing, telling),
     ]
+    otherwise.by_hand.update(finding.code for finding in findings if finding.code == "GL205")
     left = _left(found, listing, alive, graph)
-    return Redundancy(most_serious_first(findings), found.same, left, savings.of(gone))
+    return Redundancy(most_serious_first(findings), found.same, left, savings.of(gone), otherwise)
 
 
 def needed(found: Equalities, listing: Listing) -> list[Step]:
@@ -88,7 +93,7 @@ def _left(found: Equalities, listing: Listing, alive: Sequence[Step], graph: Gra
     steps, values = followed(alive, roots, lambda step: step.is_tracked and step.op != "detach", carries)
     names = {listing.leaves[value] for value in values if value in listing.leaves}
     functions = {step.node for step in steps if step.node is not None}
-    return len(functions) + sum(node.kind == "leaf" and node.name in names for node in graph.nodes)
+    return len(functions) + sum(name in names for name in leaf_names(graph).values())
 
 
 def _gone(listing: Listing, alive: Sequence[Step]) -> set[int]:

@@ -11,6 +11,8 @@ from graphlens.analyses.redundancy.numbering import Equalities
 from graphlens.analyses.redundancy.rules import rule_names
 from graphlens.analyses.redundancy.telling import FREE, Telling, nodes_of, times
 
+# They move numbers, or keep every digit of them: what comes out is what went in, to the last bit.
+_EXACT = FREE | {"_to_copy", "flip", "roll", "neg", "cat", "stack"}
 _UNTOLD = frozenset(("view and view",))  # every reshape to and fro inside of torch's own functions is one
 
 
@@ -39,6 +41,7 @@ def _finding(
     saving = telling.savings.of(nodes)
     inner = gives.steps[0]
     free = all(each.op in FREE for each in gives.steps)
+    exact = all(each.op in _EXACT for each in gives.steps)
     maker = found.made_by.get(gives.value)
     given = telling.value(gives.value, 1) if maker is None else telling.expression(maker)
     count = "" if len(pairs) == 1 else f", and such a pair is run {times(len(pairs))}"
@@ -57,5 +60,5 @@ def _finding(
             "lines": [line for line in dict.fromkeys((telling.line(inner), telling.line(step))) if line],
             **saving.evidence,
         },
-        "leave both out: what goes in comes out again, up to rounding",
+        f"leave both out: what goes in comes out again, {'to the last bit' if exact else 'up to rounding'}",
     )

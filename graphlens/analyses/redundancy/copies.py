@@ -9,6 +9,7 @@ from graphlens.analyses.findings import Finding
 from graphlens.analyses.listing import Listing
 from graphlens.analyses.redundancy.known import Undone
 from graphlens.analyses.redundancy.numbering import Equalities
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.analyses.redundancy.telling import Telling
 from graphlens.graph import SavedTensor
 from graphlens.units import bytes_text, percent_text
@@ -32,13 +33,15 @@ class _Group(NamedTuple):
 
 
 def copied_findings(
-    listing: Listing, found: Equalities, telling: Telling, holds: Callable[[int, int, Undone | None], bool]
-) -> Iterator[Finding]:
+    listing: Listing, found: Equalities, telling: Telling, holds: Callable[[int, int, Undone | None], bool],
+    otherwise: Otherwise,
+) -> Iterator[Finding]:  # fmt: skip
     """One for each pair of lines that keep the same numbers.
 
     What is computed again is not meant: that is GL201.
     """
     groups = list(_groups(listing, found, telling, holds))
+    copying = {step.node: step for step in found.steps if step.op == "clone" and step.node is not None}
     sizes = {record.storage: record.storage_bytes or 0 for record in telling.savings.graph.saved}
     whole = sum(sizes.values())
     by_place: dict[tuple[str, str], list[_Group]] = {}
@@ -49,6 +52,10 @@ def copied_findings(
         copied = sum(group.copied for group in alike)
         if copied >= _WORTH * whole:
             yield _finding(alike, copied, whole, listing, telling)
+            copies = [copying[node] for group in alike for node in group.copiers if node in copying]
+            otherwise.copies.update((step.outputs[0] or 0, step.inputs[0]) for step in copies)
+            if not all(copying.keys() >= group.copiers for group in alike):
+                otherwise.by_hand.add("GL204")
 
 
 def _groups(
@@ -115,13 +122,14 @@ def _finding(groups: list[_Group], copied: int, whole: int, listing: Listing, te
     saving = telling.savings.of(set().union(*(group.copiers for group in groups)))
     made = f" They are made by {saving.sentence()}." if saving.nodes else ""
     keepers = {record.node for group in groups for record in group.records[1:]}
+    copier = min(set().union(*(group.copiers for group in groups)), default=first.records[1].node)
     lines = dict.fromkeys(telling.savings.place(record.node)[0] for group in groups for record in group.records)
     return Finding(
         "GL204",
         "info",
         f"{many} kept for backward in {storages:,} storages with the same numbers: {bytes_text(copied)} are copies, "
         f"{percent_text(copied, whole)} of all that is kept.{made}",
-        telling.where_of(first.records[1].node, keepers),
+        telling.where_of(copier, keepers),
         {
             "values": len(groups),
             "storages": storages,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from graphlens.analyses.findings import Finding
 from graphlens.analyses.listing import Listing, Step
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.analyses.redundancy.rules import PRODUCTS
 from graphlens.analyses.redundancy.saving import Saving
 from graphlens.analyses.redundancy.telling import Telling, nodes_of
@@ -14,7 +15,9 @@ from graphlens.analyses.redundancy.telling import Telling, nodes_of
 _CHEAPER = 0.5  # of the FLOPs: below it another order is worth a finding
 
 
-def dearer_findings(alive: Sequence[Step], listing: Listing, telling: Telling) -> Iterator[Finding]:
+def dearer_findings(
+    alive: Sequence[Step], listing: Listing, telling: Telling, otherwise: Otherwise
+) -> Iterator[Finding]:
     """Explicit inverses that are only multiplied with, and products in a dear order."""
     users: dict[int, list[Step]] = defaultdict(list)
     for step in alive:
@@ -24,11 +27,12 @@ def dearer_findings(alive: Sequence[Step], listing: Listing, telling: Telling) -
         users[value].append(_END)
     for step in alive:
         if step.op == "linalg_inv_ex":
-            yield from _factor_only(step, users, listing, telling)
+            yield from _factor_only(step, users, listing, telling, otherwise)
     groups: dict[tuple[str, str], list[tuple[Step, Step, int, int]]] = defaultdict(list)
     for step in alive:
         for inner, now, then in _orders(step, users, listing, telling):
             groups[telling.line(inner), telling.line(step)].append((inner, step, now, then))
+            otherwise.orders.setdefault(step.outputs[0] or 0, inner.outputs[0] or 0)
     for products in groups.values():
         yield _order_finding(products, telling)
 
@@ -37,7 +41,7 @@ _END = Step("", "", (), {}, (), (), None)  # reads the outputs of the program
 
 
 def _factor_only(
-    step: Step, users: Mapping[int, Sequence[Step]], listing: Listing, telling: Telling
+    step: Step, users: Mapping[int, Sequence[Step]], listing: Listing, telling: Telling, otherwise: Otherwise
 ) -> Iterator[Finding]:
     result = step.outputs[0]
     if result is None or step.node is None:
@@ -54,6 +58,7 @@ def _factor_only(
     products = f"{len(readers):,} product{'s' if len(readers) > 1 else ''}"
     matrix = telling.value(step.inputs[0], 1)
     saving = telling.savings.of(nodes_of([step, *readers]))
+    otherwise.by_hand.add("GL203")  # a solve keeps more for backward than an inverse: which is shorter is a choice
     yield Finding(
         "GL203",
         "info",
@@ -68,10 +73,16 @@ def _factor_only(
             "lines": [line for line in dict.fromkeys(map(telling.line, readers)) if line],
             **saving.evidence,
         },
-        "torch.linalg.solve(A, b)"
-        if len(readers) == 1
-        else "torch.linalg.lu_factor(A) once, then torch.linalg.lu_solve",
+        _solving(readers, result),
     )
+
+
+def _solving(readers: Sequence[Step], inverse: int) -> str:
+    """How to solve in place of multiplying with an inverse, from the side that it stands on."""
+    if len(readers) > 1:
+        return "torch.linalg.lu_factor(A) once, then torch.linalg.lu_solve"
+    is_left = readers[0].inputs[0] == inverse
+    return "torch.linalg.solve(A, b)" if is_left else "torch.linalg.solve(A, b, left=False) for b @ inv(A)"
 
 
 def _columns(product: Step, inverse: int, listing: Listing) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from graphlens.analyses.listing import Listing, Step
 from graphlens.analyses.redundancy.known import Known, Undone
-from graphlens.analyses.redundancy.rules import undone
+from graphlens.analyses.redundancy.rules import order_of, undone
 
 # What they return is not decided by their arguments, or is memory that nobody has written to.
 _UNDECIDED = frozenset(
@@ -85,7 +85,7 @@ def equalities(listing: Listing, holds: Holds) -> Equalities:
         if step.is_random or is_leaf or step.op in _UNDECIDED or not step.outputs:
             _keep(found, step)
             continue
-        key = (step.op, step.overload, step.attributes, step.inputs, _is_followed(step, listing))
+        key = (*_said(step, listing), _is_followed(step, listing))
         before = seen.get(key)
         if before is not None and _all_hold(step, before, holds):
             found.repeats.append(Repeat(step, before))
@@ -100,6 +100,21 @@ def equalities(listing: Listing, holds: Holds) -> Equalities:
             continue
         _keep(found, step)
     return found
+
+
+_MOVING = ("t", "transpose", "permute")
+_COMMUTING = ("add", "mul", "maximum", "minimum")
+
+
+def _said(step: Step, listing: Listing) -> tuple[Hashable, ...]:
+    """What a step computes: the same for all spellings of one move of dimensions, and for a + b and b + a."""
+    if step.op in _MOVING:
+        order = order_of(step, len(listing.values[step.inputs[0]].shape))
+        if order is not None:
+            return "permute", tuple(order), step.inputs
+    if step.op in _COMMUTING and step.attributes == 2:  # two tensors and nothing else
+        return step.op, step.overload, tuple(sorted(step.inputs))
+    return step.op, step.overload, step.attributes, step.inputs
 
 
 def _gives_back(step: Step, gives: Undone, listing: Listing, read: Mapping[int, Step], holds: Holds) -> bool:

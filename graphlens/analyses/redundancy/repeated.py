@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphlens.analyses.findings import Finding
+from graphlens.analyses.findings import Finding, listed
 from graphlens.analyses.listing import Listing, Step
 from graphlens.analyses.redundancy.numbering import Equalities, Repeat
 from graphlens.analyses.redundancy.telling import FREE, Telling, nodes_of, times
+
+_MOST_NAMED = 2  # lines
 
 
 def repeated_findings(listing: Listing, found: Equalities, telling: Telling) -> Iterator[Finding]:
@@ -33,14 +35,18 @@ def _finding(repeats: list[Repeat], steps: list[Step], nodes: set[int], telling:
     saving = telling.savings.of(nodes)
     what = telling.expression(first)
     count = len(repeats) + len(firsts)
+    lines = dict.fromkeys(line for repeat in repeats if (line := telling.line(repeat.step)))
+    again = _elsewhere([line for line in lines if line != telling.line(first)])
     if len(firsts) == 1:
-        claim = f"{what} is computed {times(count)} from the same values. All but the first are {saving.sentence()}."
-    else:
         claim = (
-            f"{len(firsts):,} values such as {what} are computed {times(count)} in all. All but the first of each are "
+            f"{what} is computed {times(count)} from the same values{again}. All but the first are "
             f"{saving.sentence()}."
         )
-    lines = dict.fromkeys(line for repeat in repeats if (line := telling.line(repeat.step)))
+    else:
+        claim = (
+            f"{len(firsts):,} values such as {what} are computed {times(count)} in all{again}. All but the first of "
+            f"each are {saving.sentence()}."
+        )
     return Finding(
         "GL201",
         "warning",
@@ -57,6 +63,14 @@ def _finding(repeats: list[Repeat], steps: list[Step], nodes: set[int], telling:
         },
         "compute it once, before the loop or before its first use, and use the result again",
     )
+
+
+def _elsewhere(lines: list[str]) -> str:
+    """ ", again at model.py:20 (Net.loss)": where the repeats are that stand on other lines than the first."""
+    if not lines:
+        return ""
+    more = len(lines) - _MOST_NAMED
+    return f", again at {listed(lines[:_MOST_NAMED] + ([f'{more:,} more lines'] if more > 0 else []))}"
 
 
 def _members(listing: Listing, found: Equalities) -> dict[int, list[Step]]:

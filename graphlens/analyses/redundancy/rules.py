@@ -103,13 +103,13 @@ def _layout(step: Step, known: Known) -> Undone | None:
     if inner is None:
         return None
     rank = len(known.shape(inner.inputs[0]))
-    first, second = _order(inner, rank), _order(step, rank)
+    first, second = order_of(inner, rank), order_of(step, rank)
     if first is None or second is None or [first[k] for k in second] != list(range(rank)):
         return None
     return Undone(inner.inputs[0], (inner, step))
 
 
-def _order(step: Step, rank: int) -> list[int] | None:
+def order_of(step: Step, rank: int) -> list[int] | None:
     """Where each dimension of the result comes from."""
     order = list(range(rank))
     if step.op == "t":
