@@ -29,7 +29,8 @@ class Wish:
         max_boxes: the most boxes that may be drawn; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.
         path: show only what lies between this leaf and the outputs.
-        group: "repeats"; or "module", for a frame around the calls of each module too.
+        group: "repeats"; or "module", for a frame around the calls of each module too; or "outline", for
+            those around which nothing repeats.
     """
 
     expand: str = "none"
@@ -41,16 +42,19 @@ class Wish:
     group: str = "repeats"
 
 
-def compose(graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None = None) -> Scene:
+def compose(
+    graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None = None, known: ModuleFrames | None = None
+) -> Scene:
     """The scene that the wish asks for; deep groups are closed where it could not be laid out.
 
-    `heat` gives numbers of the nodes of the graph, by which the boxes are to be shaded.
+    `heat` gives numbers of the nodes of the graph, by which the boxes are to be shaded; `known` are
+    the frames of modules in a folded graph, where they were found already.
 
     Raises:
         DrawError: the wish names what is not there, or no folding makes the picture small enough.
         MeasureError: modules are asked for of a graph that was not recorded.
     """
-    if wish.group == "module":
+    if wish.group != "repeats":
         _require_modules(graph.graph if isinstance(graph, FoldedGraph) else graph, wish)
     extract = None
     if wish.focus is not None or wish.path is not None:
@@ -58,7 +62,9 @@ def compose(graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None 
     folded = graph if isinstance(graph, FoldedGraph) else fold(graph)
     expansion = _expansion(folded, wish)
     _refuse_unrolling(folded, expansion, wish)
-    modules = module_frames(folded) if wish.group == "module" else None
+    modules = None if wish.group == "repeats" else known or module_frames(folded)
+    if modules is not None and wish.group == "outline":
+        modules = modules.outline()
     deepest = max((depth for depth, _ in folded.walk()), default=0) if modules is None else modules.depth
     most = deepest if wish.depth is None else min(wish.depth, deepest)
     least = min(most, max((_level(folded, group, modules) for group in expansion.unrolled), default=0))

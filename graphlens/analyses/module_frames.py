@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -50,6 +50,17 @@ class ModuleFrames:
     def depth(self) -> int:
         """How many frames stand inside one another."""
         return max(map(len, self.paths), default=0)
+
+    def outline(self) -> ModuleFrames:
+        """Without the frames that a group lies in: what repeats is then seen from outside, other modules closed."""
+        around = {
+            path[depth][0]
+            for path in set(self.paths)
+            for depth, (number, _) in enumerate(path)
+            if number >= self.first and any(step[0] < self.first for step in path[depth + 1 :])
+        }
+        paths = [tuple(step for step in path if step[0] not in around) for path in self.paths]
+        return replace(self, paths=paths)
 
     def named(self, calls: Sequence[int]) -> tuple[str, str]:
         """What a frame that stands for these calls is called: the modules' path, and their class."""

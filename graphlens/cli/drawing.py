@@ -42,7 +42,13 @@ _HOW = ("what repeats drawn once", "nothing folded")
 )
 @click.option("--expand", default="none", show_default=True, metavar="all|raw|none|first,last|GROUP", help="To unroll.")
 @click.option("--depth", type=click.IntRange(min=0), help="Frames that may stand inside one another.")
-@click.option("--max-nodes", type=click.IntRange(min=1), default=MOST_BOXES, show_default=True, help="Most boxes.")
+@click.option(
+    "--max-nodes",
+    type=click.IntRange(min=1),
+    default=MOST_BOXES,
+    show_default=True,
+    help="Most boxes; on a slide, however small they get.",
+)
 @click.option(
     "--heat",
     type=click.Choice([*HEATS, "error"]),

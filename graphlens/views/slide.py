@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from graphlens.analyses.compose import Wish, compose
+from graphlens.analyses.compose import MOST_BOXES, Wish, compose
 from graphlens.analyses.fold import FoldedGraph, fold
 from graphlens.analyses.heat import NodeColumn
-from graphlens.analyses.scene import Scene
+from graphlens.analyses.module_frames import module_frames
+from graphlens.analyses.scene import Key, Scene
 from graphlens.errors import DrawError
 from graphlens.graph import GradGraph
 from graphlens.views import layout
@@ -38,29 +39,57 @@ class Fit(NamedTuple):
 def fit_slide(graph: GradGraph | FoldedGraph, wish: Wish, look: Look, heat: NodeColumn | None = None) -> Fit:
     """The scene with the most boxes whose text is still large enough; else the one with the largest text.
 
-    Tried are all depths, repeats with and without the calls of modules, and one to four columns, of
-    which fewer are better. A depth that is asked for is kept.
+    One that shows what repeats comes before one in which it is hidden in a closed module. Tried are all depths,
+    repeats with and without the calls of modules, and one to four columns, of which fewer are better. A depth
+    that is asked for is kept; and where the wish limits the boxes, as many as it allows are drawn, however
+    small their text.
 
     Raises:
         DrawError: the wish names what is not there, or no folding makes the picture small enough.
         MeasureError: modules are asked for of a graph that was not recorded.
     """
     look = replace(look, least=TYPE)
-    found = _scenes(graph, wish, heat)
+    told = wish.max_boxes != MOST_BOXES
+    scenes = _scenes(graph, wish, heat)
+    if told:
+        scenes.sort(key=lambda scene: (len(scene.boxes), repeats_shown(scene)), reverse=True)
+        scenes = scenes[:1]
+    else:
+        small = [scene for scene in scenes if len(scene.boxes) <= _MOST_BOXES]
+        scenes = small or [min(scenes, key=lambda scene: len(scene.boxes))]
+        scenes.sort(key=lambda scene: (repeats_shown(scene), len(scene.boxes)), reverse=True)
     best: Fit | None = None
-    for boxes in sorted([count for count in found if count <= _MOST_BOXES] or [min(found)], reverse=True):
+    for scene in scenes:
         for columns in range(1, _MOST_COLUMNS + 1):
-            scene = replace(found[boxes], dense=True, columns=columns)
-            svg = layout.lay_out(scene_dot(scene, look), "svg")
-            points = text_points(svg)
-            if columns > 1 and not left_to_right(svg, box_columns(scene)):
-                continue
-            if best is None or points > best.points:
-                best = Fit(scene, look, points)
-            if best.points >= LEAST:
+            laid = _laid_out(replace(scene, dense=True, columns=columns), look)
+            if laid is not None and (best is None or laid.points > best.points):
+                best = laid
+            if best is not None and best.points >= LEAST:
                 return best
     assert best is not None
     return best
+
+
+def _laid_out(scene: Scene, look: Look) -> Fit | None:
+    """A scene with the size of its text; None if its columns do not stand from left to right."""
+    svg = layout.lay_out(scene_dot(scene, look), "svg")
+    if scene.columns > 1 and not left_to_right(svg, box_columns(scene)):
+        return None
+    return Fit(scene, look, text_points(svg))
+
+
+def repeats_shown(scene: Scene) -> int:
+    """How many of the outermost repeats have a frame or a closed box of their own."""
+    counts = {frame.frames: frame.count for frame in scene.frames}
+    shown: set[int] = set()
+    for box in scene.boxes:
+        around = (box.key.frames[:depth] for depth in range(1, len(box.key.frames) + 1))
+        outermost = next((frames[-1].group for frames in around if counts[frames] > 1), None)
+        if outermost is None and box.count > 1:
+            outermost = box.key.number
+        if outermost is not None:
+            shown.add(outermost)
+    return len(shown)
 
 
 def text_points(svg: bytes) -> float:
@@ -88,16 +117,29 @@ def slide_dpi(points: float) -> int:
     return int(2 * 72 * points / TYPE)
 
 
-def _scenes(graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None) -> dict[int, Scene]:
-    """What may be drawn, by the number of boxes; of two with the same number the one that names modules."""
+def _scenes(graph: GradGraph | FoldedGraph, wish: Wish, heat: NodeColumn | None) -> list[Scene]:
+    """What may be drawn, each once; those that name modules come first."""
     whole = graph.graph if isinstance(graph, FoldedGraph) else graph
     if wish.focus is None and wish.path is None and not isinstance(graph, FoldedGraph):
         graph = fold(graph)  # once for all depths
     knows_modules = any(node.call is not None for node in whole.nodes) and wish.expand != "raw"
-    groups = ["module", "repeats"] if knows_modules and wish.group == "repeats" else [wish.group]
-    found: dict[int, Scene] = {}
+    groups = ["module", "outline", "repeats"] if knows_modules and wish.group == "repeats" else [wish.group]
+    known = module_frames(graph) if isinstance(graph, FoldedGraph) and len(groups) > 1 else None
+    found: dict[tuple[Key, ...], Scene] = {}
+    refused: DrawError | None = None
     for group in groups:
+        before: tuple[Key, ...] = ()
         for depth in range(_DEEPEST) if wish.depth is None else [wish.depth]:
-            scene = compose(graph, replace(wish, group=group, depth=depth), heat)
-            found.setdefault(len(scene.boxes), scene)
-    return found
+            try:
+                scene = compose(graph, replace(wish, group=group, depth=depth), heat, known)
+            except DrawError as error:  # with modules closed too it may be small enough
+                refused = error
+                continue
+            boxes = tuple(box.key for box in scene.boxes)
+            if boxes == before:
+                break  # no frames lie deeper, or none of them may be opened
+            found.setdefault(boxes, scene)
+            before = boxes
+    if not found and refused is not None:
+        raise refused
+    return [*found.values()]

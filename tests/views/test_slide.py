@@ -12,11 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import graphlens
 from graphlens.analyses.columns import columns
 from graphlens.analyses.compose import Wish
 from graphlens.analyses.scene import Scene
+from graphlens.errors import DrawError
 from graphlens.graph import GradGraph
 from graphlens.views import layout
 from graphlens.views.look import Look
@@ -153,3 +155,90 @@ def test_the_command_line_says_how_large_the_text_is(tmp_path: Path) -> None:
 
     done = run_cli("render", "wasteful", "--set", "n=40", "--slide", "--json", "-o", path, "--force")
     assert json.loads(done.out)["text_points"] == pytest.approx(size, rel=1e-3)
+
+
+class Wrapped(torch.nn.Module):
+    """As models with a head are built: all of what repeats lies in one module."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Linear(4, 4), *(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(layers))
+        )
+        self.head = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.softplus(self.head(torch.sin(self.body(x)))).sum()
+
+
+def traced(model: torch.nn.Module, *inputs: torch.Tensor, **named: torch.Tensor) -> GradGraph:
+    graph = graphlens.trace(model, *inputs, **named).graph
+    assert graph is not None
+    return graph
+
+
+def counts(scene: Scene) -> set[int]:
+    return {box.count for box in scene.boxes} | {frame.count for frame in scene.frames}
+
+
+@pytest.mark.parametrize("layers", [4, 12, 40])
+def test_what_repeats_is_seen_though_one_module_holds_all_of_it(layers: int) -> None:
+    picture = graphlens.render(traced(Wrapped(layers), torch.randn(2, 4)), slide=True)
+    assert layers in counts(picture.scene)
+    assert f"× {layers}" in texts(picture.svg)
+    assert picture.points is not None
+    assert picture.points >= 10
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_a_transformer_with_a_head_shows_its_layers(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokens = torch.arange(8)[None]
+    if name == "gpt2":
+        config = transformers.GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=5, n_head=2)
+        graph = traced(transformers.GPT2LMHeadModel(config), input_ids=tokens, labels=tokens)
+    else:
+        config = transformers.BertConfig(
+            vocab_size=50, hidden_size=16, num_hidden_layers=5, num_attention_heads=2, intermediate_size=32
+        )
+        model = transformers.BertForSequenceClassification(config)
+        graph = traced(model, input_ids=tokens, labels=torch.tensor([1]))
+
+    picture = graphlens.render(graph, slide=True, title=name)
+
+    assert picture.points is not None
+    assert picture.points >= 10
+    assert "× 5" in texts(picture.svg)
+    assert name != "gpt2" or len(picture.scene.boxes) == 20  # as the README says
+    assert sum(box.nodes for box in picture.scene.boxes if box.kind != "output") == len(graph)
+
+
+def test_more_boxes_are_drawn_where_they_are_asked_for() -> None:
+    graph = traced(Wrapped(6), torch.randn(2, 4))
+    sizes = {most: len(graphlens.render(graph, slide=True, max_boxes=most).scene.boxes) for most in (6, 9, 60)}
+    assert all(boxes <= most for most, boxes in sizes.items())
+    assert sizes[6] < sizes[9] < sizes[60]
+    assert sizes[60] == max(len(scene_of(graph, group=group).boxes) for group in ("module", "repeats"))
+
+    graph = of_model("vit")
+    alone, more = (graphlens.render(graph, slide=True, **most) for most in ({}, {"max_boxes": 60}))
+    assert len(alone.scene.boxes) < len(more.scene.boxes) <= 60
+    assert more.points == pytest.approx(smallest_on_a_slide(more.svg), rel=1e-3)
+    assert more.points < 10 <= alone.points
+
+
+def test_a_slide_of_too_few_boxes_is_refused() -> None:
+    with pytest.raises(DrawError, match="raise --max-nodes"):
+        graphlens.render(traced(Wrapped(6), torch.randn(2, 4)), slide=True, max_boxes=2)
+
+
+def test_an_outline_opens_what_holds_a_repeat_and_closes_the_rest() -> None:
+    graph = traced(Wrapped(6), torch.randn(2, 4))
+    scene = scene_of(graph, group="outline", depth=0)
+    closed = {(box.title, box.count) for box in scene.boxes if box.kind == "closed"}
+    whole = scene_of(graph, group="outline")
+
+    assert ("head", 1) in closed
+    assert 6 in {count for _, count in closed}
+    assert "body" not in {title for title, _ in closed} | {frame.label for frame in whole.frames}
+    assert sum(box.nodes for box in whole.boxes if box.kind != "output") == len(graph)
