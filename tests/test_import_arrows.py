@@ -47,11 +47,11 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "capture": (
         {"__init__", "analyses", "capture", "collector", "errors", "flow", "graph", "lessons", "observation",
-         "records", "shown", "subject", "targets"},
+         "records", "shown", "subject", "targets", "units"},
         {"numpy", "torch", "torchviz"},
     ),
     "numerics": (
-        {"accuracy", "analyses", "capture", "collector", "errors", "graph", "limits", "numerics", "records"},
+        {"accuracy", "analyses", "capture", "collector", "errors", "graph", "limits", "numerics", "records", "units"},
         {"flint", "numpy", "torch"},
     ),
     "proof": ({"analyses", "capture", "collector", "errors", "graph", "proof", "records"}, {"torch"}),

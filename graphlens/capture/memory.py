@@ -6,10 +6,8 @@ import contextlib
 import ctypes
 import gc
 import json
-import re
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
@@ -19,6 +17,7 @@ from graphlens.capture.growing import resident
 from graphlens.capture.ledger import Ledger
 from graphlens.capture.program import Pass, Program
 from graphlens.capture.release import drain
+from graphlens.capture.room import room
 from graphlens.collector import paused_collector
 from graphlens.errors import GraphlensError
 from graphlens.graph import GradGraph
@@ -116,9 +115,5 @@ def _settle() -> None:
 
 
 def _has_room(size: int) -> bool:
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return False
-    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return found is not None and int(found[1]) * 1024 > 2 * size
+    free = room()
+    return free is not None and free > 2 * size

@@ -9,7 +9,10 @@ import torch
 from torch._ops import OpOverload
 
 from graphlens.capture.memories import Look, Memory, Write, extent_of, fills, overlap, place_of
+from graphlens.capture.room import room
 from graphlens.capture.tape import Ref, Tape, filled
+from graphlens.errors import MeasureError
+from graphlens.units import bytes_text
 
 aten = torch.ops.aten
 
@@ -22,6 +25,7 @@ class Values:
         self.memories: dict[int, Memory] = {}
         self.others: dict[int, tuple[int, torch.Tensor]] = {}  # without a storage: by id
         self.buffers: dict[int, str] = {}  # by the address of the storage
+        self.room, self.held = room(), 0  # bytes
 
     def _note(
         self, function: OpOverload, args: tuple[Any, ...], outputs: tuple[int | None, ...],
@@ -105,6 +109,7 @@ class Values:
         memory = self.memories.get(address)
         if memory is None:
             memory = self.memories[address] = Memory()
+            self._hold(0 if is_source else tensor.untyped_storage().nbytes())
         if is_source and not memory.first:
             memory.source = number
         memory.values[look] = number
@@ -113,6 +118,15 @@ class Values:
         if memory.cover is None and not memory.writes and fills(tensor):
             memory.cover, memory.is_flat = (number, tensors[number]), False
         return number
+
+    def _hold(self, size: int) -> None:
+        """Count what the tape keeps from being freed; a system that runs out of memory kills without a word."""
+        self.held += size
+        if self.room is not None and self.held > self.room:
+            raise MeasureError(
+                f"the values of all its ops together take more than the {bytes_text(self.room)} that are free: they "
+                "cannot be written down; take a smaller batch, fewer rounds or a smaller model"
+            )
 
     def _read_again(self, tensor: torch.Tensor, memory: Memory, look: Look) -> int:
         """The value of a tensor whose memory was written to through another one."""
@@ -201,6 +215,7 @@ class Values:
             memory.live[number] = low, high
             if low <= last and first <= high and overlap(tensor, self.tape.tensors[number]):
                 copy = self.tape.tensors[number].clone()
+                self._hold(copy.untyped_storage().nbytes())
                 self.tape.tensors[number] = copy
                 del memory.live[number]
                 if memory.cover is not None and memory.cover[0] == number:

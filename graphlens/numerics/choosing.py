@@ -15,7 +15,7 @@ from graphlens.errors import TargetError
 from graphlens.numerics.adjoint import depends_on
 from graphlens.numerics.exact import Exact, replay
 from graphlens.numerics.reference import ExactReference, Reference, ShadowReference
-from graphlens.numerics.shadow import WIDE, in_float64, is_number
+from graphlens.numerics.shadow import WIDE, in_float64, is_number, too_large
 from graphlens.numerics.study import Target
 
 METHODS = ("auto", "exact", "float64", "sample")
@@ -133,7 +133,11 @@ def _shadow(
     tape: Tape, targets: Sequence[Target], wanted: Collection[int]
 ) -> tuple[ShadowReference | None, list[str]]:
     """A shadow run that knows at least one target, with what it does not know; or why there is none."""
-    shadow = in_float64(tape, wanted={*(target.value for target in targets), *wanted})
+    kept = {*(target.value for target in targets), *wanted}
+    lacks = too_large(tape, kept)
+    if lacks:
+        return None, [f"no reference in float64: its values would take {lacks}"]
+    shadow = in_float64(tape, wanted=kept)
     unknown = [target for target in targets if target.value in shadow.tainted]
     why = f"float64 does not cover {_calls(shadow.uncovered)}"
     if unknown and len(unknown) == len(targets):

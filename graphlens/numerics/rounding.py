@@ -26,6 +26,7 @@ from graphlens.numerics.quantities import quantity, unit_roundoff
 from graphlens.numerics.reference import ExactReference, Reference
 from graphlens.numerics.repeating import repeat_of
 from graphlens.numerics.sampling import sample
+from graphlens.numerics.shadow import too_large
 from graphlens.numerics.significance import Significance
 from graphlens.numerics.study import Study, targets_of
 from graphlens.numerics.sums import term_sums
@@ -122,6 +123,10 @@ def _held(study: Study, notes: Sequence[str], seconds: float, tell: Progress) ->
 
 def _with_causes(found: Accuracy, study: Study, suspected: Sequence[Candidate], tell: Progress) -> Accuracy:
     """With the ops that made the errors, and what is known about them."""
+    lacks = too_large(study.tape)
+    if lacks:
+        note = f"Who made the errors is not told: the derivatives by all values would take {lacks}."
+        return replace(found, notes=(*found.notes, note))
     quantities = list(found.quantities)
     tell(f"measuring the rounding of {len(study.ops):,} ops")
     for place in _worst(quantities, study):

@@ -8,7 +8,7 @@ way: whole numbers, truth values and random numbers are those of the run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from graphlens.capture.room import room
 from graphlens.capture.tape import Call, Tape, filled, flat_outputs
 from graphlens.numerics.arguments import is_drawn, op_name
 from graphlens.numerics.standins import STAND_INS, ways_of
+from graphlens.units import bytes_text
 
 Doubles = npt.NDArray[np.float64]
 
@@ -89,6 +91,14 @@ def in_float64(tape: Tape, *, wanted: Collection[int] | None = None, tracked: bo
                 values[number] = tape.tensors[number]
                 shadow.forgotten.add(number)
     return shadow
+
+
+def too_large(tape: Tape, values: Iterable[int] | None = None) -> str:
+    """Of values in float64, all of them if None: "20 GB, and 12 GB are free"; "" if they fit or nobody knows."""
+    free = room()
+    numbers = range(len(tape.tensors)) if values is None else values
+    size = sum(8 * tape.tensors[number].numel() for number in numbers if is_number(tape.tensors[number]))
+    return "" if free is None or size <= free else f"{bytes_text(size)}, and {bytes_text(free)} are free"
 
 
 def _last_reads(tape: Tape, wanted: Collection[int]) -> dict[int, list[int]]:
