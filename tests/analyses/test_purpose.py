@@ -91,6 +91,12 @@ def test_where_a_fault_would_run_the_very_same_calls_it_is_a_warning() -> None:
     assert made.level == "warning"
     assert "if maker is meant to stand still, as a generator does in the discriminator's step" in made.fix
 
+    assert level("net_b", recorded=False, same_data=True).level == "info"
+    weighed = level("net_b", recorded=False, same_data=True, join="torch.mul")
+    assert weighed.level == "warning"
+    assert "as a network does whose answer another one learns to give" in weighed.fix
+    assert level("net_b", recorded=False, same_data=True, join="torch.add").level == "error"
+
     aim = level("net_b", same_data=True)
     assert aim.level == "warning"
     assert "as a network does whose answer another one learns to give" in aim.fix

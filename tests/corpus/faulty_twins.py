@@ -287,3 +287,20 @@ def answers_to_the_same_data_are_to_agree_and_one_is_detached():
             return F.mse_loss(self.first(x), self.second(x).detach())  # <- fault
 
     return Subject(Views(), [torch.randn(4, 5)])
+
+
+@faulty("GL101", lost=("policy.weight", "policy.bias"), mechanism="a policy scored in a block", level="warning",
+        allowed=("GL103",))  # fmt: skip
+def policy_is_scored_in_the_block_that_draws():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy, self.value = nn.Linear(4, 3), nn.Linear(4, 1)
+
+        def forward(self, state, gain):
+            with torch.no_grad():  # <- near
+                choice = torch.distributions.Categorical(logits=self.policy(state))  # <- fault
+                score = choice.log_prob(choice.sample())
+            return -(score * (gain - self.value(state).squeeze(-1))).mean()
+
+    return Subject(Step(), [torch.randn(6, 4), torch.randn(6)])

@@ -133,7 +133,7 @@ def _level(head: str, has_leader: bool, alike: bool, updated: bool, judged: bool
         # As the generator's images are judged in the discriminator's step, beside those of the data.
         return _SURE if whole and purpose.shared and not has_leader else _AMISS
     # A teacher's answer is compared with the student's, and not added to it as a part of one answer.
-    aim = purpose.same_data and not purpose.part
+    aim = purpose.same_data and purpose.compared and not purpose.part
     return _SURE if whole and (_FOLLOWERS.search(word) or aim or judged) else _AMISS
 
 
@@ -141,13 +141,14 @@ def _like(purpose: Purpose) -> str:
     """For what the calls would be right that cut off a module which nothing else speaks for; "" if for nothing."""
     if purpose.idle:
         return ""
-    if purpose.unrecorded:
-        return _ACTOR if purpose.with_input else ""
+    if purpose.unrecorded and purpose.with_input:
+        return _ACTOR
     if not purpose.apart:
         return ""
     if purpose.feature:
-        return _GENERATOR if purpose.shared else ""
-    return _AIM if purpose.same_data and purpose.compared else ""
+        return _GENERATOR if purpose.shared and not purpose.unrecorded else ""
+    # In a block an answer may be weighed by another one as well, as in a cross-entropy that is written out.
+    return _AIM if purpose.same_data and (purpose.compared or (purpose.unrecorded and not purpose.part)) else ""
 
 
 def _is_follower(modules: Modules, name: str, following: Collection[str]) -> bool:

@@ -184,7 +184,7 @@ def unlisted_leaves(facts: Facts) -> Iterator[Finding]:
         use = next(step for step in facts.flow.steps if facts.flow.leaves[names[0]] in step.inputs)
         fix = (
             "make tensors torch.nn.Parameters, and keep several of these in a ParameterList or ParameterDict, layers "
-            "in a ModuleList or ModuleDict"
+            "in a ModuleList or ModuleDict; or give them to the optimizer beside parameters()"
         )
         yield Finding(
             "GL108", level,
