@@ -108,7 +108,7 @@ def test_derivatives_that_do_not_fit_are_left_out(free: list[int]) -> None:
     assert graph is not None
     free[0] = 1000 * MB
     tape = record_tape(subject_program(subject), graph)
-    free[0] = 30 * MB  # in float64 the results and what a loop hands on take 25, all values take more
+    free[0] = 26 * MB  # in float64 all values take 28, the results and what a loop hands on less
     found = measure_accuracy(subject_program(subject), graph, tape=tape)
 
     assert found.method == "float64"
