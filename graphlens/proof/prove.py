@@ -55,7 +55,7 @@ def prove(
         return Proof("no output has a backward graph")
     progress(f"{program.name}: simplifying")
     try:
-        simplified = simplify(tape, graph, same, otherwise)
+        simplified = simplify(tape, graph, same, otherwise, holds=not program.leaves)
         code = write_code(simplified, graph, program.name)
         after = _program(program, trace, tape, code, _compiled(code))
         progress(f"{after.name}: running")

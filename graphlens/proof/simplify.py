@@ -44,13 +44,16 @@ class Simplified:
     changed: Set[int] = frozenset()
 
 
-def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int], otherwise: Otherwise | None = None) -> Simplified:
+def simplify(
+    tape: Tape, graph: GradGraph, same: Mapping[int, int], otherwise: Otherwise | None = None, *, holds: bool = False
+) -> Simplified:
     """Put equal values in each other's place, and leave out what nothing needs any more.
 
     Args:
         graph: of the run; the tape knows its nodes.
         same: per value an earlier one that it is equal to.
         otherwise: what is to be done another way besides; the tape then is one `with_room`.
+        holds: whether random numbers that were drawn for data are constants, as far as they all can be.
 
     Raises:
         ProofError: the run did something that its ops do not say.
@@ -60,6 +63,7 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int], otherwise: O
     equal = _Equal(tape, {**_laid_out_alike(otherwise.copies, tape), **same})
     leaves = set(tape.leaves.values())
     forward, changed = rewritten(_reading_first(tape, equal), tape, otherwise)
+    drawn = _drawn(tape) if holds else frozenset()
     needed = {equal[value] for value in (*tape.outputs.values(), *tape.roots.values())}
     kept: list[Call] = []
     looked: dict[int, bool | int] = {}
@@ -73,7 +77,7 @@ def simplify(tape: Tape, graph: GradGraph, same: Mapping[int, int], otherwise: O
             looked[value] = seen
         elif not any(value not in leaves and (call.random or value in needed) for value in call.outputs):
             continue  # what draws random numbers stays: those that come after it depend on it
-        if call.function in _CHECKS:
+        if call.function in _CHECKS or not drawn.isdisjoint(call.outputs):
             continue
         call = call._replace(args=equal.put(call.args), kwargs=equal.put_all(call.kwargs))
         needed.update(call.inputs)
@@ -102,6 +106,18 @@ def _reading_first(tape: Tape, equal: _Equal) -> list[Call]:
         for call in tape.calls
         if not call.backward
     ]
+
+
+def _drawn(tape: Tape) -> frozenset[int | None]:
+    """What random calls gave that leads back to no leaf; nothing if one of them reads what has a gradient.
+
+    A target that makes its data may seed the generator, which is no op: run again, the calls would draw others.
+    """
+    leaves = set(tape.leaves.values())
+    draws = [call for call in tape.calls if call.random and not call.backward and leaves.isdisjoint(call.outputs)]
+    if any(not tape.requiring.isdisjoint((*call.inputs, *call.outputs)) for call in draws):
+        return frozenset()
+    return frozenset(value for call in draws for value in call.outputs)
 
 
 def _laid_out_alike(copies: Mapping[int, int], tape: Tape) -> dict[int, int]:

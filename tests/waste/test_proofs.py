@@ -245,3 +245,32 @@ def test_layers_that_a_factory_makes_keep_their_gradients() -> None:
     assert proof.nodes == (looked.nodes, looked.nodes - 2)
     assert proof.prediction.nodes == looked.nodes - 2
     assert "uniform" not in proof.code
+
+
+def test_data_that_a_target_draws_are_constants_of_the_shorter_program() -> None:
+    """It may seed the generator in between, which is no op: drawn again, the numbers would be others."""
+
+    def make() -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        x = torch.randn(6, 40, dtype=torch.float64)
+        layer = torch.nn.Linear(40, 3, dtype=torch.float64)
+        return [(layer(x).exp().log() * torch.rand(6, 3, dtype=torch.float64)).square().sum()]
+
+    looked = look_into(tensors_program("made", make))
+    proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, looked.result.otherwise, repeats=1)
+
+    assert proof.holds, proof.failures
+    assert proof.nodes == (looked.nodes, looked.nodes - 2)
+    assert "rand" not in proof.code
+    assert "constant: float64[6, 40], constant" in proof.code
+
+
+def test_random_numbers_that_read_what_has_a_gradient_are_drawn_again() -> None:
+    def make() -> list[torch.Tensor]:
+        x = torch.ones(6, dtype=torch.float64, requires_grad=True)
+        return [(torch.dropout(x.exp().log(), 0.5, True) * torch.rand(6, dtype=torch.float64)).sum()]
+
+    looked = look_into(tensors_program("made", make))
+    proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, looked.result.otherwise, repeats=1)
+
+    assert "rand" in proof.code

@@ -164,8 +164,8 @@ def _repeating_words(loop: LoopErrors, law: Law) -> str:
 
 def _amplified_words(law: Law) -> str:
     text = (
-        f"enlarges whatever error it is given by a factor of {_number(law.factor, 3)} per round (its Jacobian, over "
-        f"{count_text(law.over)} rounds"
+        f"enlarges whatever error it is given by a factor of {_number(law.factor, 3)} per round (its Jacobian, by a "
+        f"line through the logarithms of {count_text(law.over)} rounds"
     )
     text += ")" if law.measured_factor is None else f"; the error itself: {_number(law.measured_factor, 3)})"
     if law.saturated is not None:
