@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,7 +13,9 @@ import torch
 import graphlens
 from graphlens.analyses.compose import MOST_BOXES
 from graphlens.analyses.layout_cost import scene_cost
+from graphlens.views import layout
 from tests.drawing import ensemble, nested_loops, texts
+from tests.geometry import crossings, leaving, lines, struck
 
 Model = tuple[torch.Tensor, torch.nn.Module | None]
 
@@ -100,3 +103,57 @@ def test_models(name: str) -> None:
     width, height = (float(part) for part in ElementTree.fromstring(picture.svg).get("viewBox", "").split()[2:])
     assert width < 3_000
     assert width < 2 * height
+
+
+class UNet(torch.nn.Module):
+    """Boxes that touch, with parameters beside them, and arrows from far above."""
+
+    def __init__(self, sizes: tuple[int, ...] = (8, 16, 32)) -> None:
+        super().__init__()
+        ends = [1, *sizes]
+        self.down = torch.nn.ModuleList(two_convolutions(a, b) for a, b in pairwise(ends))
+        self.middle = two_convolutions(sizes[-1], 2 * sizes[-1])
+        self.up = torch.nn.ModuleList(torch.nn.ConvTranspose2d(2 * size, size, 2, 2) for size in reversed(sizes))
+        self.after = torch.nn.ModuleList(two_convolutions(2 * size, size) for size in reversed(sizes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = []
+        for step in self.down:
+            kept.append(step(x))
+            x = torch.nn.functional.max_pool2d(kept[-1], 2)
+        x = self.middle(x)
+        for up, step, other in zip(self.up, self.after, reversed(kept), strict=True):
+            x = step(torch.cat([up(x), other], 1))
+        return x
+
+
+def two_convolutions(entering: int, leaving: int) -> torch.nn.Sequential:
+    layers: list[torch.nn.Module] = []
+    for size in (entering, leaving):
+        layers += [torch.nn.Conv2d(size, leaving, 3, padding=1), torch.nn.BatchNorm2d(leaving), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers)
+
+
+def unet() -> Model:
+    model = UNet()
+    return model(torch.randn(2, 1, 32, 32)).sum(), model
+
+
+# Arrows that run through a box or along its edge; through words; and out of the frame that both their ends are
+# in. The layout program chooses the ways: no more than so many are left, and most pictures have none.
+ASTRAY = {"gpt2": (0, 0, 1), "llama": (1, 0, 0), "t5": (1, 0, 0), "mamba": (0, 0, 1)}
+
+
+@pytest.mark.parametrize("name", [*MODELS, "unet"])
+def test_arrows_keep_clear_of_boxes_and_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    if not layout.find_program().embedded:
+        pytest.skip("no embedded renderer")
+    torch.manual_seed(0)
+    loss, model = unet() if name == "unet" else MODELS[name][0]()
+    graph = graphlens.capture({"loss": loss}, dict(model.named_parameters()) if model is not None else {})
+    svg = layout.lay_out(graphlens.render(graph, title=name).dot, "svg")
+
+    assert lines(svg)
+    found = [{(line.tail, line.head) for line, _ in kind(svg)} for kind in (crossings, struck, leaving)]
+    assert all(len(some) <= most for some, most in zip(found, ASTRAY.get(name, (0, 0, 0)), strict=True)), found

@@ -23,12 +23,13 @@ class BoxWriter:
 
     Args:
         copies: how often each box is drawn again where it is read.
-        carried_on: the boxes that later iterations read a copy of.
+        carried_on: the boxes that later iterations read where no arrow says so, or one without words; with the
+            shape of what they read, for closed boxes.
         read_on: the boxes of which there is a copy in another column.
     """
 
     def __init__(
-        self, scene: Scene, look: Look, copies: Mapping[Key, int], carried_on: set[Key], read_on: set[Key]
+        self, scene: Scene, look: Look, copies: Mapping[Key, int], carried_on: Mapping[Key, str], read_on: set[Key]
     ) -> None:
         self.scene = scene
         self.look = look
@@ -110,6 +111,8 @@ class BoxWriter:
             lines = [text(_function(box))]
         if (details := self._details(box)) != "":
             lines.append(self.small(details))
+        if box.shape is None and box.key in self.carried_on:
+            lines.append(self.small(f"carried on {self.carried_on[box.key]}".rstrip()))
         lines += [self.small(place) for place in self._place_of(box)]
         return label(lines)
 
@@ -119,7 +122,8 @@ class BoxWriter:
         return [place for place in (made_by(box, self.frames), line) if place]
 
     def _details(self, box: SceneBox) -> str:
-        carried = "carried on" if box.key in self.carried_on else ""
+        # A closed box has no shape of its own: what it carries on stands in a line below.
+        carried = "carried on" if box.key in self.carried_on and box.shape is not None else ""
         on = _READ_ON if box.key in self.read_on else ""
         parts = (self._count(box), self._saves(box), _time(box), self.share(box), cold_text(box), carried, on)
         return " · ".join(part for part in parts if part)

@@ -108,7 +108,9 @@ class _Writer:
         # Drawn as copies, or touching another box.
         self.elsewhere = self.stacked | {arrow.earlier for arrow in beside if arrow.ends not in copied}
         self.elsewhere |= copies.keys() & self.leaves
-        carried_on = {arrow.earlier for arrow in scene.arrows if arrow.carried and arrow.ends in copied}
+        carried_on = {arrow.earlier: "" for arrow in scene.arrows if arrow.carried and arrow.ends in copied}
+        # An arrow from a box to itself has no label: another arrow that comes from that side would strike it through.
+        carried_on.update({arrow.earlier: shape_text(arrow.shape) for arrow in scene.arrows if self._is_loop(arrow)})
         read_on = {arrow.earlier for arrow in scene.arrows if arrow.ends in cut and not arrow.carried} - self.leaves
         self.draw = BoxWriter(scene, look, copies, carried_on, read_on)
         self.palette = self.draw.palette
@@ -131,7 +133,7 @@ class _Writer:
     def lines(self, background: str) -> Iterator[str]:
         palette = self.palette
         backward = " dir=back" if self.look.direction == "backward" else ""
-        gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.25 ranksep=0.35 pad=0.2"
+        gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.25 ranksep=0.5 pad=0.2"
         yield "digraph graphlens {"
         yield (
             f'  graph [id="graph" rankdir=TB bgcolor={background} fontname="{_FONT}" fontsize=12 {gaps} '
@@ -252,6 +254,11 @@ class _Writer:
         shown = arrow.ends in self.long or arrow.ends in self.beside
         return "" if shown else f"carried {shape_text(arrow.shape)}".rstrip()
 
+    def _is_loop(self, arrow: SceneArrow) -> bool:
+        """Whether it leads from a box, or from boxes that touch, to the same, and is drawn as an arrow."""
+        drawn = arrow.ends not in self.long and arrow.ends not in self.beside
+        return arrow.carried and drawn and self.names[arrow.earlier] == self.names[arrow.later]
+
     def _remark_box(self, arrow: SceneArrow) -> str:
         # A node rather than the arrow's own label: dot lays labels across the borders of frames.
         colour, name = (self.palette.carried, "carried") if arrow.carried else (self.palette.text, "remark")
@@ -265,8 +272,8 @@ class _Writer:
         start = _copy(self.names, arrow) if arrow.ends in self.long else self.names[arrow.earlier]
         end = self.names[arrow.later]
         if start != end and not arrow.carried and start in self.wide:
-            start += ":end:s" if len(self.wide[start].chain) > 1 else ":top:s"
-        return start, f"{end}:top:n" if start != end and end in self.wide else end
+            start += ":end" if len(self.wide[start].chain) > 1 else ":top"
+        return start, f"{end}:top" if start != end and end in self.wide else end
 
     def _arrow(self, arrow: SceneArrow) -> Iterator[str]:
         (start, end), remark = self._ends(arrow), self.remarks.get(arrow.ends)
@@ -280,8 +287,8 @@ class _Writer:
             # Else the leaves of what comes after a frame stand beside the frame, and what comes after with them.
             parts.append("minlen=2")
         if remark is None:
-            if arrow.carried and arrow.ends not in self.long:
-                parts.append(f'label="  {self._remark(arrow)}"')  # around one box, and so inside its frame
+            if arrow.carried and start == end:
+                parts.append('label=" "')  # room for the loop, which without a label gets none
             yield _edge(start, end, parts)
             return
         # Two halves, one of them with the head. An arrow to the next iteration mostly leads up to

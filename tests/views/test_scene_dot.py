@@ -454,3 +454,9 @@ def test_the_layers_of_a_transformer_are_no_strip(program: str, name: str) -> No
 
     assert height < 2_300
     assert height < 2 * width
+
+
+def test_an_arrow_from_a_box_to_itself_has_no_words_that_another_arrow_could_strike_through() -> None:
+    closed = scene_dot(scene_of(graph_of(lambda: loop(9)), depth=0), Look())
+    assert re.search(r'^  (b\d+) -> \1 \[class="gl-carried" .*label=" "\]$', closed, re.MULTILINE)
+    assert "carried on [3]" in closed
