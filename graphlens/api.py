@@ -113,8 +113,9 @@ def render(
         max_boxes: the most boxes to draw; groups are closed until that holds.
         focus, radius: show only what is at most `radius` edges away from this node.
         through: show only what lies between this leaf and the outputs.
-        heat: shade the boxes by "count", saved "bytes" or forward "time", measured once; or by numbers
-            of your own, one for each node, given as a `NodeColumn`.
+        heat: shade the boxes by "count", saved "bytes" or "time", which is that of both passes where the
+            graph tells it, else of the forward ops, measured once; or by numbers of your own, one for
+            each node, given as a `NodeColumn`.
         group: what gets a frame: what "repeats"; with "module", the calls of modules too.
         lines: whether each box names its line of code.
         slide: whether to show only as much as can be read on a slide of 16:9, in columns side by side.

@@ -52,7 +52,7 @@ _HOW = ("what repeats drawn once", "nothing folded")
 @click.option(
     "--heat",
     type=click.Choice([*HEATS, "error"]),
-    help="Shade by nodes, saved bytes, forward time, or rounding: who made the error of the first output.",
+    help="Shade by nodes, saved bytes, time of both passes, or rounding: who made the error of the first output.",
 )
 @click.option(
     "--group",

@@ -205,7 +205,7 @@ def _function(box: SceneBox) -> str:
 
 
 def _time(item: SceneBox | SceneFrame) -> str:
-    """How long the forward ops took, "" where none of them was measured."""
+    """How long it took, as far as it was timed: both passes or the forward ops; "" where nothing was."""
     if item.spent_ns is None:
         return ""
     at_least = "≥ " if item.untimed else ""

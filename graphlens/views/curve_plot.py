@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from graphlens.errors import DrawError
 from graphlens.records import Curve
 from graphlens.views.plotting import file_of, settings
 
 _BLUE, _VERMILION = "#0072B2", "#D55E00"  # told apart by the colour-blind, and by line style
 
 
+MOST = 1e300  # of larger numbers the places of an axis overflow
+
+
 def plot_curve(curve: Curve, kind: str, *, title: str) -> bytes:
-    """The picture as "svg", "png" or "pdf"; the same curve gives the same bytes."""
+    """The picture as "svg", "png" or "pdf"; the same curve gives the same bytes.
+
+    Raises:
+        DrawError: numbers are so large that an axis cannot show them.
+    """
     from matplotlib.figure import Figure
 
+    numbers = (*curve.points, *curve.values, *(value for value in curve.derivatives if value is not None))
+    largest = max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
+    if largest > MOST:
+        raise DrawError(
+            f"a plot shows numbers up to {MOST:g}, and over this --range there are some of {largest:.3g}; "
+            "choose a smaller --range"
+        )
     with settings(11):
         figure = Figure(figsize=(7, 5.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)

@@ -25,15 +25,18 @@ def plot_memory(memory: Memory, kind: str, *, title: str) -> bytes:
         figure = Figure(figsize=(8, 4.4), layout="constrained")
         axes = figure.subplots()
         axes.set_title(title)
+        last = functions + len(memory.backward) - 1
+        end = last + max(1.0, last / 100)  # a little more, so that the last step is seen
         steps, sizes = thinned([0, *memory.forward, *memory.backward[1:]])
-        heights = [size / scale for size in sizes]
-        axes.fill_between(steps, heights, step="post", color=_BLUE, alpha=0.25, linewidth=0)
-        axes.step(steps, heights, where="post", color=_BLUE, linewidth=1.6, label="kept for backward")
+        places, heights = [*steps, end], [size / scale for size in (*sizes, sizes[-1])]
+        axes.fill_between(places, heights, step="post", color=_BLUE, alpha=0.25, linewidth=0)
+        axes.step(places, heights, where="post", color=_BLUE, linewidth=1.6, label="kept for backward")
         if memory.gradients is not None:
             more, sums = thinned(memory.total)
             axes.step(
-                [functions + step for step in more], [size / scale for size in sums], where="post", color=_VERMILION,
-                linewidth=1.6, linestyle=(0, (4, 1.5)), label="with gradients of leaves",
+                [*(functions + step for step in more), end], [size / scale for size in (*sums, sums[-1])],
+                where="post", color=_VERMILION, linewidth=1.6, linestyle=(0, (4, 1.5)),
+                label="with gradients of leaves",
             )  # fmt: skip
         axes.axvline(functions, color=_GREY, linewidth=1, linestyle=":")
         peaks = [(functions, memory.kept)]
@@ -45,7 +48,7 @@ def plot_memory(memory: Memory, kind: str, *, title: str) -> bytes:
                 bytes_text(size), (step, size / scale), xytext=(-8, 4), textcoords="offset points", ha="right"
             )
         axes.set_ylim(0, memory.peak / scale * 1.15 or 1)
-        axes.set_xlim(0, max(functions + len(memory.backward) - 1, 1))
+        axes.set_xlim(0, end)
         axes.set_ylabel(f"{'at least, ' if memory.unknown else ''}{_UNITS[power]}")
         axes.set_xlabel("nodes that have run: forward pass, then (after the dotted line) backward pass")
         axes.legend(loc="upper left", frameon=False)

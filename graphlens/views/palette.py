@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Palette:
-    """Fill and line of each kind of box, and the colours of text, arrows and frames."""
+    """Fill and line of each kind of box, and the colours of text, arrows, frames, and of paper where there is any."""
 
+    paper: str
     text: str
     arrow: str
     carried: str
@@ -23,6 +24,7 @@ class Palette:
 
 
 LIGHT = Palette(
+    paper="#ffffff",
     text="#1b1f23",
     arrow="#495057",
     carried="#9A6200",
@@ -38,6 +40,7 @@ LIGHT = Palette(
     heat=("#ffffff", "#fdebd0", "#fbd3a1", "#f6b26b", "#ea8a3a", "#E06A10"),
 )
 DARK = Palette(
+    paper="#0d1117",
     text="#f1f3f5",
     arrow="#adb5bd",
     carried="#F0B84A",

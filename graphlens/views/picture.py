@@ -16,6 +16,7 @@ from graphlens.errors import DrawError
 from graphlens.files import check_writable, write_bytes
 from graphlens.graph import GradGraph
 from graphlens.views import layout
+from graphlens.views.palette import DARK, LIGHT
 from graphlens.views.scene_dot import Look, box_tips, scene_dot
 from graphlens.views.scene_text import describe, scene_text
 from graphlens.views.slide import fit_slide, slide_dpi
@@ -77,9 +78,9 @@ class Picture:
             return self.text.encode()
         if kind == ".png" and dpi is None and self.points is not None:
             dpi = slide_dpi(self.points)
-        # What shows a .png may be dark, and the picture cannot ask: dark letters bring their own paper.
-        white = kind == ".png" and self.look.theme != "dark"
-        dot = scene_dot(self.scene, self.look, "white") if white else self.dot
+        # What shows a .png may be dark or light, and the picture cannot ask: it brings its own paper.
+        paper = (DARK if self.look.theme == "dark" else LIGHT).paper
+        dot = scene_dot(self.scene, self.look, f'"{paper}"') if kind == ".png" else self.dot
         return layout.lay_out(dot, kind.removeprefix("."), dpi=dpi)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False, dpi: int | None = None) -> Path:

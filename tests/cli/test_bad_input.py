@@ -106,6 +106,7 @@ def test_settings(verb: str, setting: str, message: str) -> None:
         (("run", "soft-threshold", "-o", "a.svg", "--range", "3", "1"), "--range must go from a lower to a higher"),
         (("run", "soft-threshold", "-o", "a.svg", "--range", "nan", "1"), "--range must go from a lower to a higher"),
         (("run", "soft-threshold", "-o", "a.svg", "--range", "0", "inf"), "--range must"),
+        (("run", "soft-threshold", "-o", "a.svg", "--range", "0", "1e308"), "a plot shows numbers up to 1e+300"),
         (("run", "wasteful", "-o", "a.svg", "--set", "n=1"), "wasteful does not take one tensor"),
         (("run", "user.py:build", "-o", "a.svg"), "user.py:build returns finished tensors"),
         (("stats", "wasteful", "--json", "--csv"), "--json and --csv exclude each other"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -142,3 +143,18 @@ def test_long_curves_keep_their_peak() -> None:
     assert max(values) == max(curve)
     assert (places[0], places[-1], values[-1]) == (0, len(curve) - 1, curve[-1])
     assert thinned([3, 1, 2]) == ([0, 1, 2], [3, 1, 2])
+
+
+def test_the_last_step_of_each_curve_is_seen() -> None:
+    memory = memory_of(graph_of(), KEYS, persistent={5})
+    root = ElementTree.fromstring(plot_memory(memory, "svg", title="x"))
+    paths = [
+        [tuple(map(float, corner)) for corner in re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", path.get("d", ""))]
+        for path in root.iter("{http://www.w3.org/2000/svg}path")
+        if re.search("stroke: #(?i:0072b2|d55e00)", path.get("style", "")) and path.get("clip-path")
+    ]
+    assert len(paths) == 2
+    for corners in paths:
+        (before, height), (last, same) = [*dict.fromkeys(corners)][-2:]
+        assert height == same
+        assert last > before + 1
