@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test explore lint bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(OUT)
@@ -13,6 +13,10 @@ test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Property tests on examples that no run has met before.
+explore: $(VENV)/tested
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m hypothesis
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

@@ -263,9 +263,9 @@ def test_the_places_that_a_person_has_to_change_are_named() -> None:
     (copy,) = found(Case(cloned, TWO), "GL204")
     assert copy.where.text == "safe = y.clone()"
     (left,) = found(Case(lambda A, y: (torch.linalg.inv(A) @ y).sum(), SQUARE), "GL203")
-    assert left.fix == "torch.linalg.solve(A, b)"
-    (right,) = found(Case(lambda A, y: (y @ torch.linalg.inv(A)).sum(), {"A": (4, 4), "y": (2, 4)}), "GL203")
-    assert right.fix == "torch.linalg.solve(A, b, left=False) for b @ inv(A)"
+    assert left.fix == "torch.linalg.solve(A, b) for inv(A) @ b"
+    (right,) = found(Case(lambda M, y: (y @ torch.linalg.inv(M)).sum(), {"M": (4, 4), "y": (2, 4)}), "GL203")
+    assert right.fix == "torch.linalg.solve(M, b, left=False) for b @ inv(M)"
 
 
 def test_a_remedy_says_whether_rounding_stays() -> None:

@@ -73,16 +73,17 @@ def _factor_only(
             "lines": [line for line in dict.fromkeys(map(telling.line, readers)) if line],
             **saving.evidence,
         },
-        _solving(readers, result),
+        _solving(readers, result, matrix if matrix.isidentifier() else "A"),
     )
 
 
-def _solving(readers: Sequence[Step], inverse: int) -> str:
+def _solving(readers: Sequence[Step], inverse: int, name: str) -> str:
     """How to solve in place of multiplying with an inverse, from the side that it stands on."""
     if len(readers) > 1:
-        return "torch.linalg.lu_factor(A) once, then torch.linalg.lu_solve"
-    is_left = readers[0].inputs[0] == inverse
-    return "torch.linalg.solve(A, b)" if is_left else "torch.linalg.solve(A, b, left=False) for b @ inv(A)"
+        return f"torch.linalg.lu_factor({name}) once, then torch.linalg.lu_solve"
+    if readers[0].inputs[0] == inverse:
+        return f"torch.linalg.solve({name}, b) for inv({name}) @ b"
+    return f"torch.linalg.solve({name}, b, left=False) for b @ inv({name})"
 
 
 def _columns(product: Step, inverse: int, listing: Listing) -> int:
