@@ -9,7 +9,7 @@ from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.layout_cost import scene_cost
 from graphlens.analyses.module_frames import ModuleFrames, module_frames
 from graphlens.analyses.places import require_recording
-from graphlens.analyses.scene import Expansion, Extract, Scene, build_scene, group_names, without_frames
+from graphlens.analyses.scene import Deeper, Expansion, Extract, Scene, build_scene, group_names, without_frames
 from graphlens.analyses.select import between, neighbourhood, part_of
 from graphlens.errors import DrawError
 from graphlens.graph import GradGraph
@@ -68,11 +68,13 @@ def compose(
     deepest = max((depth for depth, _ in folded.walk()), default=0) if modules is None else modules.depth
     most = deepest if wish.depth is None else min(wish.depth, deepest)
     least = min(most, max((_level(folded, group, modules) for group in expansion.unrolled), default=0))
-    scene = None
+    scene, deeper = None, None
     for depth in range(most, least - 1, -1):
         scene = build_scene(folded, replace(expansion, depth=depth), extract, modules, heat)
-        if len(scene.boxes) <= wish.max_boxes and scene_cost(scene).is_feasible:
-            return without_frames(scene) if wish.expand == "raw" else scene
+        feasible = scene_cost(scene).is_feasible
+        if len(scene.boxes) <= wish.max_boxes and feasible:
+            return without_frames(scene) if wish.expand == "raw" else replace(scene, deeper=deeper)
+        deeper = Deeper(len(scene.boxes), feasible)
     assert scene is not None
     if expansion.unrolled:
         raise DrawError(

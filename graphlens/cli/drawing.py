@@ -80,6 +80,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     blue, functions grey, outputs green.
     """
     from graphlens.views.picture import check_suffix
+    from graphlens.views.scene_text import closed_text
 
     parsed = parse_target(target)
     suffix = ".txt" if output == "-" else Path(output).suffix.lower()
@@ -102,7 +103,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
         progress(f"{target}: drawing {len(graph):,} nodes")
-        points = None
+        points, closed = None, ""
         if engine == "torchviz":
             assert program is not None
             assert made is not None
@@ -110,6 +111,7 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         else:
             picture = _draw_folded(target, graph, options, heat)
             data, boxes, points = picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes), picture.points
+            closed = "" if options["slide"] else closed_text(picture.scene)
     if output == "-":
         click.echo(data.decode(), nl=False)
         return
@@ -126,6 +128,8 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         if engine != "torchviz":
             how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
         wrote(output, f"{len(graph):,} nodes, drawn {how}")
+        if closed:
+            click.echo(click.wrap_text(closed, 80, "", "  "))
         if points is not None:
             click.echo(click.wrap_text(_on_a_slide(points), 80, "", "  "))
 

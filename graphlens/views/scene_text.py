@@ -61,12 +61,37 @@ def describe(scene: Scene, title: str) -> str:
     if carried:
         arrows = "1 arrow leads" if len(carried) == 1 else f"{count_text(len(carried))} arrows lead"
         sentences.append(f"{arrows} from one repeat to the next.")
+    if closed := closed_text(scene):
+        sentences.append(closed)
     if scene.heat is not None:
         sentences.append(f"Shaded by the share of all {scene.heat.title}.")
     outputs = [box.title for box in scene.boxes if box.kind == "output"]
     if outputs:
         sentences.append(f"Output: {', '.join(outputs)}.")
     return " ".join(sentences)
+
+
+_MOST_CLOSED = 6  # names of closed groups in a sentence
+
+
+def closed_text(scene: Scene) -> str:
+    """Which groups are closed though that was not asked for, and how to open them; nothing if there are none."""
+    if scene.deeper is None:
+        return ""
+    frames = {frame.frames: frame for frame in scene.frames}
+    names = [
+        f"{iterations_text(box)} {compact_label(box_title(box, frames))}".lstrip()
+        for box in scene.boxes
+        if box.kind == "closed"
+    ]
+    if not names:
+        return ""
+    more = [f"{count_text(len(names) - _MOST_CLOSED)} more"] if len(names) > _MOST_CLOSED else []
+    said = ", ".join([*names[:_MOST_CLOSED], *more])
+    boxes = count_text(scene.deeper.boxes)
+    if scene.deeper.is_feasible:
+        return f"Closed, as open it takes {boxes} boxes: {said}; --max-nodes {scene.deeper.boxes} opens them."
+    return f"Closed, as open it is too entangled to lay out: {said}; --focus NODE or --path INPUT shows a part."
 
 
 def part_text(extract: Extract) -> str:

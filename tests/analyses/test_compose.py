@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ import torch
 from graphlens.analyses.compose import Wish, compose
 from graphlens.analyses.fold import fold
 from graphlens.analyses.layout_cost import MOST_ARROWS_OF_A_LEAF, MOST_RANKS, long_arrows, scene_cost
+from graphlens.analyses.scene import Deeper
 from graphlens.errors import DrawError
 from graphlens.graph import Edge, GradGraph, Input, Node, Output
+from graphlens.views.scene_text import closed_text, describe
 from tests.builders import captured, lesson_loss
 from tests.drawing import graph_of, loop, nested_loops, scene_of
 
@@ -74,6 +77,20 @@ def test_groups_are_closed_until_the_boxes_are_few_enough(most: int, boxes: int,
     scene = scene_of(NESTED, max_boxes=most)
     assert len(scene.boxes) == boxes
     assert max((len(frame.frames) for frame in scene.frames), default=0) == deepest
+
+
+def test_what_is_closed_for_want_of_room_is_told_with_what_opens_it() -> None:
+    assert scene_of(NESTED).deeper is None
+    assert scene_of(NESTED, depth=1).deeper is None  # as asked for
+    closed = scene_of(NESTED, max_boxes=26)
+    assert closed.deeper == (27, True)
+    assert re.fullmatch(
+        r"Closed, as open it takes 27 boxes: × [\d,]+ .*; --max-nodes 27 opens them\.", closed_text(closed)
+    )
+    assert closed_text(closed) in describe(closed, "x")
+    assert closed_text(scene_of(NESTED, max_boxes=27)) == ""
+    tangled = replace(closed, deeper=Deeper(27, is_feasible=False))
+    assert closed_text(tangled).endswith("--focus NODE or --path INPUT shows a part.")
 
 
 def test_one_box_less_than_can_be_is_refused() -> None:

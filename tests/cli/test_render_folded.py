@@ -201,3 +201,18 @@ def test_heat_of_errors_needs_a_run() -> None:
     assert done.err == (
         "graphlens: saved.json is a saved graph, which tells no values; name the target it was captured from\n"
     )
+
+
+def test_what_had_to_be_closed_is_said() -> None:
+    options = ("render", "wasteful", "--set", "n=70", "--group", "module")
+    whole = run_cli(*options, "-o", "a.svg")
+    boxes = int(re.search(r"as (\d+) boxes", whole.out)[1])
+    closed = run_cli(*options, "-o", "b.svg", "--max-nodes", str(boxes - 1))
+
+    assert "Closed" not in whole.out
+    said = " ".join(closed.out.split())
+    assert f"Closed, as open it takes {boxes} boxes: " in said
+    assert said.endswith(f"; --max-nodes {boxes} opens them.")
+    assert f"; --max-nodes {boxes} opens them." in Path("b.svg").read_text(encoding="utf-8")
+    again = run_cli(*options, "-o", "c.svg", "--max-nodes", str(boxes))
+    assert again.out == whole.out.replace("a.svg", "c.svg")

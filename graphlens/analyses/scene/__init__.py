@@ -3,6 +3,7 @@
 from graphlens.analyses.fold.labels import compact_label as compact_label
 from graphlens.analyses.scene.build import build_scene as build_scene
 from graphlens.analyses.scene.names import group_names as group_names
+from graphlens.analyses.scene.records import Deeper as Deeper
 from graphlens.analyses.scene.records import Expansion as Expansion
 from graphlens.analyses.scene.records import Extract as Extract
 from graphlens.analyses.scene.records import Frame as Frame

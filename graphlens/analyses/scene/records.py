@@ -188,12 +188,20 @@ class Extract:
     leaf: str | None = None
 
 
+class Deeper(NamedTuple):
+    """What one more level of frames would have taken: how many boxes, and whether those could be laid out."""
+
+    boxes: int
+    is_feasible: bool
+
+
 @dataclass(frozen=True)
 class Scene:
     """Everything that a drawing needs, in forward order.
 
     `focus` is the box that was asked for, `heat` the column by which boxes are shaded. A `dense` one
     has boxes that touch even if they are few; and it may be laid out in several `columns` side by side.
+    `deeper` tells why groups are closed that the wish would have open; None if there are none.
     """
 
     graph: GradGraph
@@ -205,6 +213,7 @@ class Scene:
     heat: NodeColumn | None = None
     dense: bool = False
     columns: int = 1
+    deeper: Deeper | None = None
 
     def number(self, box: SceneBox) -> int:
         """The number of a box's first node in the whole graph."""
