@@ -62,3 +62,14 @@ def test_the_lines_of_a_finished_tensor_are_told() -> None:
     found = json.loads(run_cli("compare", "twice.py:build", "efficient", "--repeats", "1", "--json").out)
 
     assert {item["where"]["source"] for item in found["why"] if item["code"] == "GL201"} == {"twice.py:4 (build)"}
+
+
+def test_a_finished_tensor_is_the_same_for_every_verb() -> None:
+    """What is made anew, so that its lines are seen, is made of the random numbers of the first time."""
+    Path("drawn.py").write_text(
+        "import torch\ndef build():\n    return (torch.rand(3, requires_grad=True) * torch.randn(3)).sum()\n"
+    )
+    found = json.loads(run_cli("compare", "drawn.py:build", "drawn.py:build", "--repeats", "0", "--json").out)
+    ran = json.loads(run_cli("run", "drawn.py:build", "--json").out)
+
+    assert found["a"]["loss"] == found["b"]["loss"] == ran["loss"]

@@ -85,6 +85,22 @@ def test_of_a_partial_sum_that_something_else_reads_another_sum_begins() -> None
     assert sorted(len(running.terms) for running in found.values()) == [3, 3]
 
 
+def test_the_backward_pass_goes_on_with_no_sum_of_the_forward_pass() -> None:
+    class Shifted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.total = x + 2 + x * 3 + x * 4
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient + ctx.total + 5
+
+    found = running_sums(taped(lambda x: Shifted.apply(x).sum(), torch.ones(2, requires_grad=True)))  # type: ignore[no-untyped-call]
+
+    assert sorted(len(running.terms) for running in found.values()) == [3, 4]
+
+
 def test_a_sum_of_two_is_no_running_sum() -> None:
     assert not running_sums(taped(lambda x: (x + 1) * (x - 2), torch.ones(2)))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import graphlens
+from graphlens.accuracy import Suspect
 from graphlens.capture.program import subject_program, tensors_program
 from graphlens.capture.tape import Tape
 from graphlens.capture.taping import record_tape
@@ -228,17 +229,55 @@ def test_the_share_through_a_loop_is_that_of_its_end() -> None:
             x = (x + 1e6) - 999999.5
         return x * 2
 
-    subject = Subject(run, (leaf(0.3),))
+    (suspect,) = (suspect for suspect in judged(run, leaf(0.3)) if suspect.kind == "cancellation")
+
+    assert len(suspect.ops) == 12
+    assert suspect.shares["output"] == pytest.approx(1.0, rel=1e-6)
+
+
+def judged(run: Numbers, *args: torch.Tensor) -> list[Suspect]:
+    subject = Subject(run, args)
     graph = graphlens.trace(subject).graph
+    assert graph is not None
     tape = record_tape(subject_program(subject), graph)
     found = candidates(tape, graph)
     targets = targets_of(tape)
     wanted = {target.value for target in targets}.union(*(candidate.values for candidate in found))
     study = Study(tape, graph, targets, ExactReference(tape, replay(tape, wanted=wanted)), True)
-    (suspect,) = (suspect for suspect in judge(study, found) if suspect.kind == "cancellation")
+    return judge(study, found)
 
-    assert len(suspect.ops) == 12
-    assert suspect.shares["output"] == pytest.approx(1.0, rel=1e-6)
+
+def test_of_a_sum_and_one_of_its_additions_the_addition_is_told_where_it_lost_as_much() -> None:
+    """x + 1e8 + sin x − 1e8: the last of three additions cancels, and the sum of four terms no more than that."""
+    found = [one for one in judged(lambda x: x + 1e8 + x.sin() - 1e8, leaf(0.3)) if one.kind == "cancellation"]
+
+    assert [(one.evidence["op"], "additions" in one.evidence) for one in found] == [("sub", False)]
+
+
+def test_of_a_sum_and_one_of_its_additions_the_sum_is_told_where_it_lost_more() -> None:
+    """In exp(−20) by its series some additions cancel a little, and so do the sums of gradients: all of them a lot."""
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        term = total = torch.ones_like(x)
+        for k in range(1, 90):
+            term = term * x / k
+            total = total + term
+        return total
+
+    found = [one for one in judged(run, leaf(-20.0)) if one.kind == "cancellation"]
+
+    assert all("additions" in one.evidence for one in found)
+    assert {(one.evidence["during"], one.evidence["additions"]) for one in found} == {
+        ("forward", 89), ("sums of gradients", 88),
+    }  # fmt: skip
+
+
+def test_a_term_that_stands_for_a_true_zero_has_no_relative_error() -> None:
+    x = next(number / 10 for number in range(1, 1000) if (number / 10) / 3 * 3 != number / 10)
+    nothing = x / 3 * 3 - x  # 0 but for rounding
+    other = torch.tensor([-0.999 * nothing], dtype=DOUBLE)
+
+    assert judged(lambda x: (x / 3 * 3 - x) + other, leaf(x)) is not None
 
 
 # Numbers that float64 does not hold
