@@ -52,7 +52,7 @@ class BoxWriter:
         attributes = [f"label={self._box_label(box)}", f'class="{classes}"', f'fillcolor="{fill}"', f'color="{line}"']
         if box.kind in ("leaf", "output"):
             attributes.append("shape=ellipse style=filled")
-        if box.kind in ("leaf", "closed", "middle") and box.nodes > 1:
+        if is_doubled(box):
             attributes.append("peripheries=2")  # not on functions: the frame around them says it
         if box.key == self.scene.focus:
             attributes.append("penwidth=3")
@@ -90,9 +90,10 @@ class BoxWriter:
         return self._cell(box, words, self._copied(box) if self.copies[box.key] else self._details(box))
 
     def _copied(self, box: SceneBox) -> str:
-        """The share is the leaf's, and the same one at each of its copies."""
+        """What a copy of a leaf says. The share is the leaf's, and the same one at each of its copies."""
         share = self.share(box)
-        return f"{share} · drawn {count_text(self.copies[box.key])} times" if share else ""
+        often = f"{share} · drawn {count_text(self.copies[box.key])} times" if share else ""
+        return " · ".join(part for part in (self._count(box), often) if part)
 
     def _leaf_name(self, box: SceneBox) -> str:
         *lines, last = wrapped(self._name(box) or "(unnamed)")
@@ -188,9 +189,12 @@ class BoxWriter:
             lines.append(_CARRIED)
         elif box.key in self.read_on:
             lines.append(_READ_THERE)
-        elif (copied := self._copied(box)) != "":
-            fill, line, classes = self._colours(box)
-            lines.append(copied)
+        else:
+            fill, line, classes = self._colours(box)  # as at its other copies, beside boxes that touch
+            if (copied := self._copied(box)) and box.heat:
+                lines.append(copied)
+            elif copied and not self.scene.dense:  # on a slide room is dear
+                lines[-1] += f"  {copied}"
         shape = "shape=ellipse style" if box.kind == "leaf" else "style"
         rounded = "" if box.kind == "leaf" else ",rounded"
         dashes = ",dashed" if is_dashed else ""
@@ -198,6 +202,11 @@ class BoxWriter:
             f'[label={label([self.small(line) for line in lines])} class="{classes}" {shape}="filled{dashes}{rounded}" '
             f'fillcolor="{fill}" color="{line}" margin="0.05,0.02" height=0.2]'
         )
+
+
+def is_doubled(box: SceneBox) -> bool:
+    """Whether a box that stands by itself has a double border: it stands for several nodes, and is no function."""
+    return box.kind in ("leaf", "closed", "middle") and box.nodes > 1
 
 
 def _function(box: SceneBox) -> str:

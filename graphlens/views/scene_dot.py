@@ -13,14 +13,15 @@ from graphlens.analyses.scene import Frame, Key, Scene, SceneArrow, SceneBox, Sc
 from graphlens.analyses.stacks import stacks
 from graphlens.graph import shape_text
 from graphlens.units import bytes_text, count_text, nodes_text
-from graphlens.views.box_dot import BoxWriter
+from graphlens.views.box_dot import BoxWriter, is_doubled
 from graphlens.views.heat import heat_legend
 from graphlens.views.look import Look as Look
-from graphlens.views.markup import bold, label, text
+from graphlens.views.markup import bold, label, small, text
 from graphlens.views.scene_text import arrow_remark, part_text
 
 _Item = TypeVar("_Item")
-_WIDEST_REMARK = 80  # letters: what is said about a picture does not make it wider
+_KEY = 11  # points
+_WIDEST_KEY = 66  # letters: what is said about a picture does not make it wider
 _FONT = "Arial"  # every layout program finds it, or one as wide; `finish_svg` names fonts like it
 
 
@@ -133,7 +134,7 @@ class _Writer:
     def lines(self, background: str) -> Iterator[str]:
         palette = self.palette
         backward = " dir=back" if self.look.direction == "backward" else ""
-        gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.25 ranksep=0.5 pad=0.2"
+        gaps = "nodesep=0.15 ranksep=0.2 pad=0.08" if self.scene.dense else "nodesep=0.3 ranksep=0.5 pad=0.2"
         yield "digraph graphlens {"
         yield (
             f'  graph [id="graph" rankdir=TB bgcolor={background} fontname="{_FONT}" fontsize=12 {gaps} '
@@ -218,11 +219,22 @@ class _Writer:
         if self.scene.heat is not None:
             missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
             lines += map(self.draw.small, heat_legend(self.scene.heat, self.draw.whole, missing))
+        lines += [small(line, _KEY) for sign in self._key() for line in textwrap.wrap(sign, _WIDEST_KEY)]
+        return label(lines)
+
+    def _key(self) -> Iterator[str]:
+        """What the signs of this picture mean, those that it has; on a slide, where room is dear, the one sign."""
         if self.stacks:
             right = ", what stands to its right," if self.beside else ""
-            touching = f"of boxes that touch, a lower one reads the one above it{right} and nothing else"
-            lines += map(self.draw.small, textwrap.wrap(touching, _WIDEST_REMARK))
-        return label(lines)
+            yield f"Boxes that touch: a lower one reads the one above it{right} and nothing else"
+        if self.scene.dense:
+            return
+        if any(is_doubled(box) and box.key not in self.elsewhere for box in self.scene.boxes):
+            yield "Double border: several nodes"
+        if any(ends != self.original for ends in self.long):
+            yield "Dashed outline: drawn again where it is read"
+        if any(arrow.carried and arrow.ends not in self.beside for arrow in self.scene.arrows):
+            yield "Bold arrow: to a later iteration"
 
     def _frame_heading(self, frame: SceneFrame, name: str, indent: str) -> Iterator[str]:
         # A node rather than the cluster's own label: arrows are led around nodes, not around labels.

@@ -18,7 +18,9 @@ from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.scene import Scene
 from graphlens.capture.build import capture
 from graphlens.capture.torchviz_dot import torchviz_dot
+from graphlens.capture.trace import trace
 from graphlens.graph import GradGraph
+from graphlens.lessons import FACTORIES
 from graphlens.views import layout
 from graphlens.views.heat import heat_step
 from graphlens.views.palette import DARK, LIGHT, MIDDLE_GREY
@@ -384,7 +386,7 @@ def test_boxes_that_touch_are_the_boxes_of_the_chain_in_order(program: str) -> N
     [stack] = [line for line in dot.splitlines() if "gl-stack" in line and chain[0] in line]
 
     assert re.findall(r"<tr><td[^>]*>(\w+)", stack) == chain
-    assert dot.count("boxes that touch") == 1
+    assert dot.count("Boxes that touch") == 1
     assert stack.count("(unnamed)") == 2  # beside the sine and the product that read them
     assert len(heads(dot)) == len(scene.arrows) - stack.count("</tr><tr>") - 2
     svg = layout.lay_out(dot, "svg")
@@ -460,3 +462,47 @@ def test_an_arrow_from_a_box_to_itself_has_no_words_that_another_arrow_could_str
     closed = scene_dot(scene_of(graph_of(lambda: loop(9)), depth=0), Look())
     assert re.search(r'^  (b\d+) -> \1 \[class="gl-carried" .*label=" "\]$', closed, re.MULTILINE)
     assert "carried on [3]" in closed
+
+
+def key_of(dot: str) -> str:
+    heading = re.search(r'^  graph \[id="graph".*label=<(.*)>\]$', dot, re.MULTILINE)
+    assert heading
+    return " ".join(re.sub(r"<[^>]*>", " ", heading[1]).split())
+
+
+SIGNS = ("Boxes that touch:", "Double border:", "Dashed outline:", "Bold arrow:")
+
+
+@pytest.mark.parametrize(
+    ("made", "signs"),
+    [
+        (lambda: scene_of(small_graph(), expand="raw"), ()),
+        (lambda: scene_of(graph_of(lambda: loop(9))), ("Bold arrow:",)),
+        (lambda: scene_of(graph_of(lambda: loop(9)), depth=0), ("Double border:", "Bold arrow:")),
+        (lambda: scene_of(graph_of(shared_leaf), expand="raw"), ("Dashed outline:",)),
+        (lambda: SCENES["large"](), ("Boxes that touch:",)),
+    ],
+)
+def test_the_key_names_the_signs_that_the_picture_has_and_no_others(made, signs: tuple[str, ...]) -> None:
+    dot = scene_dot(made(), Look())
+    assert tuple(sign for sign in SIGNS if sign in key_of(dot)) == signs
+    assert ("peripheries=2" in dot) == ("Double border:" in signs)
+    assert ("dashed" in dot) == ("Dashed outline:" in signs)
+    assert ('class="gl-carried"' in dot) == ("Bold arrow:" in signs)
+    assert ("gl-stack" in dot) == ("Boxes that touch:" in signs)
+
+
+@pytest.mark.parametrize("expand", ["raw", "none"])
+def test_each_copy_of_a_leaf_says_what_it_is_and_has_the_look_of_the_others(expand: str) -> None:
+    graph = trace(FACTORIES["wasteful"](n=30 if expand == "none" else 5)).graph
+    assert graph is not None
+    for heat in (None, "bytes"):
+        scene = scene_of(graph, heat, expand=expand)
+        dot = scene_dot(scene, Look())
+        leaves = [line for line in dot.splitlines() if "gl-leaf" in line]
+        assert leaves
+        roles = {box.title: box.role for box in scene.boxes if box.kind == "leaf"}
+        for line in leaves:
+            name = next(name for name in roles if name in words_of(line).split())
+            assert roles[name] in words_of(line)
+            assert ("gl-heat0" in line) == (heat == "bytes")  # a leaf saves nothing
