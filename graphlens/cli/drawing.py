@@ -80,7 +80,6 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
     blue, functions grey, outputs green.
     """
     from graphlens.views.picture import check_suffix
-    from graphlens.views.scene_text import closed_text
 
     parsed = parse_target(target)
     suffix = ".txt" if output == "-" else Path(output).suffix.lower()
@@ -103,35 +102,53 @@ def render(target: str, output: str, force: bool, **options: Any) -> None:
         if engine == "auto" and len(graph) <= _FEW_NODES and not wants_frames:
             options["expand"] = "raw"
         progress(f"{target}: drawing {len(graph):,} nodes")
-        points, closed = None, ""
+        picture = None
         if engine == "torchviz":
             assert program is not None
             assert made is not None
-            data, boxes = _draw_raw(target, suffix, program, made, graph, options), len(graph)
+            data = _draw_raw(target, suffix, program, made, graph, options)
         else:
             picture = _draw_folded(target, graph, options, heat)
-            data, boxes, points = picture.encode(suffix, dpi=options["dpi"]), len(picture.scene.boxes), picture.points
-            closed = "" if options["slide"] else closed_text(picture.scene)
+            data = picture.encode(suffix, dpi=options["dpi"])
     if output == "-":
         click.echo(data.decode(), nl=False)
         return
     write_bytes(output, data, force=force)
-    facts = {"nodes": len(graph), "edges": len(graph.edges), "boxes": boxes}
+    _report(target, output, graph, picture, options)
+
+
+def _report(target: str, output: str, graph: GradGraph, picture: Picture | None, options: dict[str, Any]) -> None:
+    """Say what was written; without a picture of our own torchviz has drawn every node."""
+    boxes, points = (len(graph), None) if picture is None else (len(picture.scene.boxes), picture.points)
+    if picture is not None and output.lower().endswith(".png"):
+        _say_missing_letters(output, picture)
     if options["as_json"]:
         from graphlens.views.documents import to_json
 
-        made_by = "torchviz" if engine == "torchviz" else "graphlens"
+        made_by = "torchviz" if picture is None else "graphlens"
+        facts = {"nodes": len(graph), "edges": len(graph.edges), "boxes": boxes}
         slide = {} if points is None else {"text_points": points}
         click.echo(to_json({"target": target, "file": output, "engine": made_by, **facts, **slide}))
-    elif not quiet:
-        how = "raw by torchviz" if engine == "torchviz" else f"by graphlens as {boxes:,} boxes"
-        if engine != "torchviz":
+    elif not options["quiet"]:
+        how = "raw by torchviz" if picture is None else f"by graphlens as {boxes:,} boxes"
+        if picture is not None:
             how += f", {_HOW[options['expand'] in ('all', 'raw')]}"
         wrote(output, f"{len(graph):,} nodes, drawn {how}")
-        if closed:
-            click.echo(click.wrap_text(closed, 80, "", "  "))
+        if picture is not None and points is None:
+            from graphlens.views.scene_text import closed_text
+
+            if closed := closed_text(picture.scene):
+                click.echo(click.wrap_text(closed, 80, "", "  "))
         if points is not None:
             click.echo(click.wrap_text(_on_a_slide(points), 80, "", "  "))
+
+
+def _say_missing_letters(output: str, picture: Picture) -> None:
+    from graphlens.views.layout import missing_letters
+
+    if missing := missing_letters(picture.dot):
+        said = f"graphlens: {output} shows empty boxes in place of {' '.join(missing)}"
+        click.echo(f"{said}: its renderer has no such letters; write a .svg", err=True)
 
 
 def _on_a_slide(points: float) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,4 +70,32 @@ def lay_out(dot: str, kind: str, *, seconds: float = SECONDS, dpi: int | None = 
     if done.returncode != 0 or not done.stdout:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise DrawError(f"{Path(program.path).name} failed: {reason[-1] if reason else f'code {done.returncode}'}")
+    return done.stdout
+
+
+_LATIN = 0x24F  # the last letter of those that every font has
+_MOST_LETTERS = 60  # that are looked at: each takes a hundredth of a second
+_WITHOUT = "\ue000"  # stands for nothing in any font
+
+
+def missing_letters(words: str) -> list[str]:
+    """The letters in these words that a .png shows as empty boxes, since the embedded renderer has none; in order.
+
+    Whatever fonts a reader has, an .svg shows them; and so does Graphviz's own `dot`, which takes the system's fonts.
+    """
+    program = find_program()
+    letters = {letter for letter in words if ord(letter) > _LATIN}
+    # What joins, spaces and marks has no shape of its own.
+    rare = sorted(letter for letter in letters if unicodedata.category(letter)[0] not in "CMZ")
+    if not program.embedded or not rare:
+        return []
+    empty = _letter(program, _WITHOUT)
+    return [letter for letter in rare[:_MOST_LETTERS] if _letter(program, letter) == empty]
+
+
+def _letter(program: LayoutProgram, letter: str) -> bytes:
+    dot = f'digraph {{ node [shape=plaintext fontname="Arial"]; a [label="{letter}"] }}'
+    done = subprocess.run(
+        [program.path, "-Tpng"], input=dot.encode(), capture_output=True, timeout=SECONDS, check=False
+    )
     return done.stdout

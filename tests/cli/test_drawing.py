@@ -136,3 +136,13 @@ def test_what_was_written_fits_into_80_columns_and_the_name_stays_whole() -> Non
     assert long.splitlines()[0] == f"Wrote {name}:"
     assert max(map(len, long.splitlines()[1:])) <= 80
     assert " ".join(long.split()).replace(name, "w.svg") == " ".join(short.split())
+
+
+def test_letters_that_a_png_cannot_show_are_named(graphviz: bool) -> None:
+    options = ("render", "wasteful", "--set", "n=30", "--title", "漢字 ✓ Ω → é ŷ")
+    png, svg = run_cli(*options, "-o", "a.png"), run_cli(*options, "-o", "a.svg")
+    said = "graphlens: a.png shows empty boxes in place of ✓ 字 漢: its renderer has no such letters; write a .svg\n"
+
+    assert (png.code, png.err) == (0, "" if graphviz else said)
+    assert (svg.code, svg.err) == (0, "")
+    assert "漢字 ✓" in Path("a.svg").read_text(encoding="utf-8")
