@@ -18,6 +18,8 @@ _ADDING = (
     "sum", "mean", "cumsum", "trace", "dot", "vdot", "mv", "mm", "bmm", "addmm", "addmv", "addbmm", "baddbmm", "addr",
     "linear", "convolution", "index_add", "scatter_add", "embedding_dense_backward",
 )  # fmt: skip
+# Of these a loop may run a million, and they are called as they are: no other argument, nothing to look up.
+_PLAIN = {"mv": torch.mv, "mm": torch.mm, "bmm": torch.bmm, "dot": torch.dot}
 SUMS = frozenset((*_TWO, *_ADDING, "mse_loss"))
 
 
@@ -44,6 +46,10 @@ def magnitudes(call: Call, tape: Tape) -> tuple[Tensor, int] | None:
         return pair[0].abs() + pair[1].abs(), 2
     if name not in _ADDING:
         return None
+    plain = _PLAIN.get(name)
+    if plain is not None and all(map(is_float, tensors)):
+        product = plain(*(wide(tensor).abs() for tensor in tensors))
+        return product, _count(name, tensors, product)
     positive = call
     if call.kwargs:
         weights = {key: abs(v) for key, v in call.kwargs.items() if key in ("alpha", "beta")}
