@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,7 @@ _ADDING = (
     "linear", "convolution", "index_add", "scatter_add", "embedding_dense_backward",
 )  # fmt: skip
 # Of these a loop may run a million, and they are called as they are: no other argument, nothing to look up.
-_PLAIN = {"mv": torch.mv, "mm": torch.mm, "bmm": torch.bmm, "dot": torch.dot}
+_PLAIN: dict[str, Callable[..., Tensor]] = {"mv": torch.mv, "mm": torch.mm, "bmm": torch.bmm, "dot": torch.dot}
 SUMS = frozenset((*_TWO, *_ADDING, "mse_loss"))
 
 
