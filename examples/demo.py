@@ -18,26 +18,28 @@ from graphlens.cli.app import app
 
 def graphlens(command: str, keep: Path | None = None) -> str:
     """Run one graphlens command in this process; keep what it prints in a file if one is named."""
-    print(f"$ graphlens {command}" + (f" > {keep}" if keep else ""), file=sys.stderr, flush=True)
+    words = shlex.split(command)
+    print(f"$ graphlens {shlex.join(words)}" + (f" > {keep}" if keep else ""), file=sys.stderr, flush=True)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        app.main(shlex.split(command), standalone_mode=False, prog_name="graphlens")
+        app.main(words, standalone_mode=False, prog_name="graphlens")
     if keep is not None:
         keep.write_text(printed.getvalue(), encoding="utf-8")
     return printed.getvalue()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, size: str = "") -> None:
+    """Fill the folder; `size` are options of both modules, such as "--set n=500"."""
     folder.mkdir(parents=True, exist_ok=True)
     out = shlex.quote(str(folder))
-    print(graphlens("compare wasteful efficient", keep=folder / "compare.txt"))
+    print(graphlens(f"compare wasteful efficient {size}", keep=folder / "compare.txt"))
     graphlens(f"run soft-threshold -o {out}/soft-threshold.svg --force")
     for name in ("wasteful", "efficient"):
-        graphlens(f"run {name}", keep=folder / f"run-{name}.txt")
-        graphlens(f"save {name} -o {out}/{name}.json --force")
+        graphlens(f"run {name} {size}", keep=folder / f"run-{name}.txt")
+        graphlens(f"save {name} {size} -o {out}/{name}.json --force")
         graphlens(f"stats {out}/{name}.json", keep=folder / f"stats-{name}.txt")
         graphlens(f"stats {out}/{name}.json --csv", keep=folder / f"stats-{name}.csv")
-        graphlens(f"render {name} -o {out}/{name}.svg --engine graphlens --force")
+        graphlens(f"render {name} {size} -o {out}/{name}.svg --engine graphlens --force")
         graphlens(f"render {name} --set n=8 --engine torchviz -o {out}/{name}-raw.svg --force")
     print(f"Written to {folder}:")
     for path in sorted(folder.iterdir()):

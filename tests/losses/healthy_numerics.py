@@ -96,7 +96,7 @@ def compensated_sum_in_single():
             total = larger
         return total
 
-    return Subject(run, [torch.full((3000,), 0.1, requires_grad=True)])
+    return Subject(run, [torch.full((1000,), 0.1, requires_grad=True)])
 
 
 @healthy
