@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -45,13 +46,22 @@ def reference_option(last: str, purpose: str) -> Callable[[Command], Command]:
     return click.option("--reference", type=choices, default="auto", show_default=True, help=text)
 
 
+
+class FiniteRange(click.FloatRange):
+    """A finite number within a range: NaN is in none, and of JSON neither is infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 time_limit_option = click.option(
     "--time-limit",
-    type=click.FloatRange(0, min_open=True),
-    default=DEFAULT_SECONDS,
-    show_default="60",
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="How long the true values may take, and then the rounding of single ops.",
+    help=f"How long the true values may take, and then the rounding of single ops.  [default: {DEFAULT_SECONDS:g}]",
 )
 
 device_option = click.option(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from graphlens.cli.common import (
+    FiniteRange,
     Progress,
     build_program,
     load_saved,
@@ -23,7 +23,7 @@ from graphlens.cli.common import (
 from graphlens.cli.comparing_sides import Side, look_into
 from graphlens.cli.steps import Steps
 from graphlens.errors import TargetError
-from graphlens.limits import Truths
+from graphlens.limits import DEFAULT_SECONDS, Truths
 from graphlens.records import RunRecord
 from graphlens.targets import Target, parse_target
 
@@ -31,17 +31,7 @@ if TYPE_CHECKING:
     from graphlens.analyses.comparison import Comparison
 
 
-class _Ratio(click.FloatRange):
-    """A number ≥ 0, and not NaN, which nothing is more than."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no budget; give a finite number", param, ctx)
-        return number
-
-
-_RATIO = _Ratio(min=0)
+_RATIO = FiniteRange(min=0)
 _TIME_HELP = (
     "The same for the time of both passes, medians of forward plus backward; exceeded only where A's shortest passes "
     "take more than R times B's longest."
@@ -77,7 +67,7 @@ def compare(
     quiet: bool,
     repeats: int,
     reference: str,
-    time_limit: float,
+    time_limit: float | None,
     waste: bool | None,
     max_nodes_ratio: float | None,
     max_saved_ratio: float | None,
@@ -105,7 +95,7 @@ def compare(
     if settings and not live:
         raise TargetError("two saved graphs take no --set; name the targets that they were captured from")
     with progressing(quiet) as progress:
-        runs = iter(_run(live, repeats, Truths(reference, time_limit), waste, progress))
+        runs = iter(_run(live, repeats, Truths(reference, time_limit or DEFAULT_SECONDS), waste, progress))
         sides = [
             Side(RunRecord(target.text, load_saved(target, own))) if target.kind == "saved" else next(runs)
             for target, own in zip(targets, (set_a, set_b), strict=True)

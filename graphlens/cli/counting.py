@@ -65,23 +65,20 @@ def stats(
         raise click.UsageError("--json and --csv exclude each other; choose one")
     if depth is not None and by != "module":
         raise click.UsageError("--depth goes with --by module")
+    if cost and (tensors or time):
+        raise click.UsageError("--cost has a table of its own; leave out --tensors and --time")
+    if cost and device is not None:
+        raise click.UsageError("--cost runs the target; leave out --device")
     if cost:
         from graphlens.cli.costing import print_costs
 
-        if tensors or time:
-            raise click.UsageError("--cost has a table of its own; leave out --tensors and --time")
-        if device is not None:
-            raise click.UsageError("--cost runs the target; leave out --device")
-        print_costs(
-            target, settings, by, depth, repeats=repeats, as_json=as_json, as_csv=as_csv, quiet=quiet
-        )  # fmt: skip
+        print_costs(target, settings, by, depth, repeats=repeats, as_json=as_json, as_csv=as_csv, quiet=quiet)
         return
     times = time or sort == "time"
     if device is not None and times:
         raise click.UsageError("--device meta runs nothing that could be timed; leave out --time and --sort time")
-    graph, notes = graph_and_notes(
-        target, settings, quiet=quiet, times=times, lines=times or by != "op", device=device
-    )  # fmt: skip
+    seen = times or by != "op"
+    graph, notes = graph_and_notes(target, settings, quiet=quiet, times=times, lines=seen, device=device)
     from graphlens.analyses import counts
     from graphlens.views.documents import stats_document, to_json
     from graphlens.views.stats_report import stats_csv, stats_report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ def explain(
     proves: bool,
     output: Path | None,
     reference: str,
-    time_limit: float,
+    time_limit: float | None,
     plot: str | None,
     repeats: int,
     force: bool,
@@ -61,18 +61,19 @@ def explain(
     The target is run a few times: to see its ops, to time them, and with --prove against a
     shorter program that is written without what was found to be wasted.
     """
-    from graphlens.files import check_writable, write_bytes
+    from graphlens.files import check_writable
 
     parsed = parse_target(target)
     if parsed.kind == "saved":
         raise TargetError(f"{target} is a saved graph, which cannot be run; name the target it was captured from")
     chosen = [topic for topic in _TOPICS if not topics or topic in topics]
-    if (proves or output is not None) and "waste" not in chosen:
-        raise click.UsageError("--prove goes with the topic waste; name it with --only, or leave --only out")
-    if "rounding" not in chosen and (reference != "auto" or time_limit != DEFAULT_SECONDS):
-        option = "--time-limit" if reference == "auto" else "--reference"
-        raise click.UsageError(f"{option} goes with the topic rounding; name it with --only, or leave --only out")
-    kind = _plot_kind(plot, chosen, force=force)
+    _check_topics(chosen, {
+        "--prove": ("waste", proves or output is not None),
+        "--reference": ("rounding", reference != "auto"),
+        "--time-limit": ("rounding", time_limit is not None),
+        "--plot": ("rounding", plot is not None),
+    })  # fmt: skip
+    _check_plot(plot, force=force)
     if output is not None:
         if output.suffix != ".py":
             raise click.UsageError(f"the shorter program is written as .py, not {output.suffix or output.name}")
@@ -88,23 +89,45 @@ def explain(
         with user_code(parsed, "the backward pass"):
             explanation = explain_program(
                 program, topics=chosen, proves=proves or output is not None, repeats=repeats, reference=reference,
-                time_limit=time_limit, progress=progress,
+                time_limit=time_limit or DEFAULT_SECONDS, progress=progress,
             )  # fmt: skip
-    lacks = _why_no_program(explanation) if output is not None else ""
-    if output is not None and explanation.proof is not None and not lacks:
-        write_bytes(output, explanation.proof.code.encode(), force=force)
-    if plot is not None and explanation.accuracy is not None:
-        from graphlens.views.error_plot import plot_errors
-
-        title = f"{target}: the error of what each round hands on"
-        write_bytes(plot, plot_errors(explanation.accuracy, kind, title=title), force=force)
+    lacks = [*_write_program(explanation, output, force=force), *_write_plot(explanation, target, plot, force=force)]
     if as_json:
         click.echo(to_json(explain_document(explanation)))
     else:
         follow = Steps(target, settings)
         click.echo(explain_report(explanation, steps=list(_steps(follow, explanation, topics)), **page()), nl=False)
     if lacks:
-        raise ProofError(f"{target}: {output} was not written: {lacks}")
+        raise ProofError(f"{target}: {'; '.join(lacks)}")
+
+
+def _write_program(explanation: Explanation, path: Path | None, *, force: bool) -> Iterator[str]:
+    """Write the shorter program, if that is asked for; or say why there is none."""
+    from graphlens.files import write_bytes
+
+    if path is None:
+        return
+    why = _why_no_program(explanation)
+    if why:
+        yield f"{path} was not written: {why}"
+    elif explanation.proof is not None:
+        write_bytes(path, explanation.proof.code.encode(), force=force)
+
+
+def _write_plot(explanation: Explanation, target: str, path: str | None, *, force: bool) -> Iterator[str]:
+    """Draw the errors along the loops, if that is asked for; or say why none are known."""
+    from graphlens.files import write_bytes
+    from graphlens.views.error_plot import plot_errors
+
+    if path is None:
+        return
+    if explanation.accuracy is None:
+        why = "no output has a backward graph" if explanation.graph is None else " ".join(explanation.notes)
+        yield f"{path} was not written: {why}"
+        return
+    title = f"{target}: the error of what each round hands on"
+    data = plot_errors(explanation.accuracy, Path(path).suffix.lower().removeprefix("."), title=title)
+    write_bytes(path, data, force=force)
 
 
 def _why_no_program(explanation: Explanation) -> str:
@@ -118,19 +141,22 @@ def _why_no_program(explanation: Explanation) -> str:
     return "" if proof.code else proof.refusal
 
 
-def _plot_kind(plot: str | None, topics: Sequence[str], *, force: bool) -> str:
-    """The format of the plot; what cannot be plotted is refused before anything runs."""
+def _check_topics(topics: Sequence[str], options: Mapping[str, tuple[str, bool]]) -> None:
+    """Refuse an option that belongs to a topic which is left out; each with its topic, and whether it is there."""
+    for option, (topic, is_there) in options.items():
+        if is_there and topic not in topics:
+            raise click.UsageError(f"{option} goes with the topic {topic}; name it with --only, or leave --only out")
+
+
+def _check_plot(plot: str | None, *, force: bool) -> None:
+    """What cannot be plotted is refused before anything runs."""
     from graphlens.files import check_writable
 
     if plot is None:
-        return ""
-    if "rounding" not in topics:
-        raise click.UsageError("--plot goes with the topic rounding; name it with --only, or leave --only out")
-    kind = Path(plot).suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png", "pdf"):
+        return
+    if Path(plot).suffix.lower() not in (".svg", ".png", ".pdf"):
         raise click.UsageError(f"a plot is written as one of .svg, .png, .pdf, not {plot}")
     check_writable(plot, force=force)
-    return kind
 
 
 def _steps(follow: Steps, explanation: Explanation, topics: Sequence[str]) -> Iterator[str]:

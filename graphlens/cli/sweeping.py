@@ -75,7 +75,7 @@ def sweep(
     against: str | None,
     what: str,
     reference: str,
-    time_limit: float,
+    time_limit: float | None,
     settings: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -108,7 +108,7 @@ def sweep(
         raise click.UsageError("--repeats goes with --what cost: errors are measured without times")
     if what == "cost" and reference != "auto":
         raise click.UsageError("--reference goes with --what error")
-    if what == "cost" and time_limit != DEFAULT_SECONDS:
+    if what == "cost" and time_limit is not None:
         raise click.UsageError("--time-limit goes with --what error")
     targets = tuple(parse_target(text) for text in (target, against) if text is not None)
     values, notes = parse_over(over)
@@ -120,7 +120,7 @@ def sweep(
         lines = ", ".join(map(str, state.damaged[:5])) + (", …" if len(state.damaged) > 5 else "")
         click.echo(f"graphlens: warning: {keep}: damaged lines are ignored: {lines}", err=True)
     with progressing(quiet) as progress:
-        truths = Truths(reference, time_limit)
+        truths = Truths(reference, time_limit or DEFAULT_SECONDS)
         asked = _Asked(0, truths) if what == "error" else _Asked(3 if repeats is None else repeats, None)
         found = _Sweeper(targets, options, values, asked, jobs, state, progress).run()
     if not found.done:

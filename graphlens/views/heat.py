@@ -8,7 +8,7 @@ from graphlens.analyses.heat import NodeColumn
 from graphlens.analyses.scene import Scene, SceneBox, SceneFrame
 from graphlens.units import bytes_text, count_text, nodes_text, percent_text, seconds_text, significant
 
-_NOT_MEASURED = "boxes without a share and without orange were not measured"
+_NOT_MEASURED = "Boxes without a share and without orange were not measured"
 
 
 def heat_step(value: float, most: float) -> int:
@@ -53,10 +53,10 @@ def heat_legend(column: NodeColumn, whole: float, missing: bool) -> list[str]:
         missing: whether a box of which something could have been measured has no value.
     """
     if column.total is not None:
-        lines = [f"in percent: {column.title}, with their signs; 100 % are {amount_text(column.total, column)}"]
-        lines.append("the stronger the orange, the larger the sum of a box")
+        lines = [f"In percent: {column.title}, with their signs; 100 % are {amount_text(column.total, column)}"]
+        lines.append("The stronger the orange, the larger the sum of a box")
         return [*lines, _NOT_MEASURED] if missing else lines
-    shares = f"the stronger the orange, the larger the share of all {column.title}, in percent"
+    shares = f"The stronger the orange, the larger the share of all {column.title}, in percent"
     lines = [f"{shares}; all: {amount_text(whole, column)}"]
     if missing:
         lines.append(_NOT_MEASURED)

@@ -216,14 +216,17 @@ class _Writer:
         if self.scene.extract:
             lines.append(text(part_text(self.scene.extract)))
         lines.append(text(" · ".join(facts)))
-        if self.scene.heat is not None:
-            missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
-            lines += map(self.draw.small, heat_legend(self.scene.heat, self.draw.whole, missing))
-        lines += [small(line, _KEY) for sign in self._key() for line in textwrap.wrap(sign, _WIDEST_KEY)]
+        points = max(_KEY, self.look.least)
+        lines += [small(line, points) for sign in self._key() for line in textwrap.wrap(sign, _WIDEST_KEY)]
         return label(lines)
 
     def _key(self) -> Iterator[str]:
-        """What the signs of this picture mean, those that it has; on a slide, where room is dear, the one sign."""
+        """What shades and signs of this picture mean, those that it has; on a slide, where room is dear, no more signs
+        than one.
+        """
+        if self.scene.heat is not None:
+            missing = any(box.heat is None for box in self.scene.boxes if box.kind not in ("leaf", "output"))
+            yield from heat_legend(self.scene.heat, self.draw.whole, missing)
         if self.stacks:
             right = ", what stands to its right," if self.beside else ""
             yield f"Boxes that touch: a lower one reads the one above it{right} and nothing else"

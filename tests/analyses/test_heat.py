@@ -128,5 +128,5 @@ def test_signs_are_kept_where_they_matter() -> None:
     for frame in scene.frames:
         inside = [box.net for box in scene.boxes if box.key.frames[: len(frame.frames)] == frame.frames]
         assert frame.net == pytest.approx(sum(inside))
-    assert heat_legend(signed, 99.0, False)[0] == "in percent: contributions, with their signs; 100 % are 2.00"
+    assert heat_legend(signed, 99.0, False)[0] == "In percent: contributions, with their signs; 100 % are 2.00"
     assert heat_legend(signed, 99.0, True)[-1].endswith("were not measured")

@@ -49,7 +49,7 @@ def test_what_the_ratio_of_times_is() -> None:
     ("options", "message"),
     [
         (("--max-time-ratio", "2", "--repeats", "0"), "--max-time-ratio needs times; leave out --repeats 0"),
-        (("--max-nodes-ratio", "nan"), "nan is no budget; give a finite number"),
+        (("--max-nodes-ratio", "nan"), "nan is not a finite number"),
         (("--max-nodes-ratio", "-1"), "-1.0 is not in the range x>=0"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import graphlens
+from graphlens.capture import tape_values
 from tests.cli.commands import run_cli
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -358,3 +359,17 @@ def test_a_nan_in_the_input_is_why_no_error_is_measured() -> None:
 
     assert "the input holds NaN before the forward pass begins" in text
     assert "Not measured for output, output.sum() and the gradient of weight, which hold NaN or infinity" in text
+
+
+def test_a_plot_without_errors_to_show_is_not_silently_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_cli("explain", "model.py:nothing", "--only", "rounding", "--plot", "errors.svg")
+    assert done.code == 2
+    assert "errors.svg was not written: no output has a backward graph" in done.err
+    assert not Path("errors.svg").exists()
+
+    monkeypatch.setattr(tape_values, "room", lambda: 10)
+    done = run_cli("explain", "model.py:model", "--only", "rounding", "--plot", "errors.svg")
+    assert done.code == 2
+    assert "errors.svg was not written: " in done.err
+    assert "10 B that are free" in done.err
+    assert not Path("errors.svg").exists()
