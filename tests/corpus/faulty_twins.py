@@ -304,3 +304,20 @@ def policy_is_scored_in_the_block_that_draws():
             return -(score * (gain - self.value(state).squeeze(-1))).mean()
 
     return Subject(Step(), [torch.randn(6, 4), torch.randn(6)])
+
+
+# An answer that others learn to give is compared with theirs; this one stands beside the loss in a sum.
+@faulty("GL101", lost=("second.weight", "second.bias"), mechanism="a penalty in a block, stacked with the loss")
+def penalty_is_computed_in_a_block_and_stacked_with_the_loss():
+    class Penalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 5)
+
+        def forward(self, x, y):
+            loss = F.mse_loss(self.first(x), y)
+            with torch.no_grad():  # <- near
+                penalty = self.second(x).square().mean()  # <- fault
+            return torch.stack([loss, penalty]).sum()
+
+    return Subject(Penalised(), [torch.randn(6, 4), torch.randn(6, 3)])

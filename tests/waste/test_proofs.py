@@ -11,8 +11,12 @@ import torch
 
 import graphlens
 from graphlens.analyses.proof import Proof
+from graphlens.analyses.redundancy.otherwise import Otherwise
 from graphlens.capture.program import subject_program, tensors_program
-from graphlens.proof.prove import prove
+from graphlens.capture.tape import Ref
+from graphlens.capture.taping import record_tape
+from graphlens.proof.prove import _by_hand, prove
+from graphlens.proof.simplify import Simplified
 from graphlens.views.proof_report import proof_parts
 from graphlens.views.table import to_text
 from tests.waste.cases import Case, Forward, look_into
@@ -274,3 +278,24 @@ def test_random_numbers_that_read_what_has_a_gradient_are_drawn_again() -> None:
     proof = prove(looked.program, looked.trace, looked.tape, looked.result.same, looked.result.otherwise, repeats=1)
 
     assert "rand" in proof.code
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "codes"),
+    [
+        (Otherwise(), []),
+        (Otherwise(orders={3: 2}), ["GL206"]),  # the inner product, which the other order makes no use of
+        (Otherwise(copies={2: 0}), ["GL204"]),
+        (Otherwise(orders={9: 8}, copies={9: 0}, by_hand={"GL205"}), ["GL205"]),
+    ],
+)
+def test_what_is_read_after_all_was_not_written_anew(otherwise: Otherwise, codes: list[str]) -> None:
+    """Values 0 and 1 multiplied make 2, which times 1 makes 3."""
+    tape = record_tape(Case(lambda a, b: (a @ b) @ b, {"a": (3, 3), "b": (3, 3)}).program())
+    products = [call for call in tape.calls if "mm" in call.function._schema.name and not call.backward]
+    numbers = {value: number for number, value in enumerate(
+        (*products[0].inputs, products[0].outputs[0], products[1].outputs[0]))}  # fmt: skip
+    calls = tuple(call._replace(args=tuple(Ref(numbers[value]) for value in call.inputs)) for call in products)
+    simplified = Simplified(tape, calls, {}, {}, {}, {}, frozenset(), lambda value: value)
+
+    assert sorted(_by_hand(otherwise, simplified)) == codes
